@@ -1,0 +1,30 @@
+"""What a user can do wrong.
+
+UserError
+├── ConfigError       an option is unknown, of the wrong type, or impossible
+├── CorpusError       data files are missing, corrupt or do not fit together
+├── CheckpointError   weights are missing, corrupt or of another model
+└── RegistryError     a registered model, version or alias is not there
+"""
+
+
+class UserError(Exception):
+    """One line: what was found, what was expected, what to do. Shown without a traceback; exit code 2."""
+
+    exit_code = 2
+
+
+class ConfigError(UserError):
+    """An option is unknown, of the wrong type, or impossible."""
+
+
+class CorpusError(UserError):
+    """Data files are missing, corrupt or do not fit together."""
+
+
+class CheckpointError(UserError):
+    """Weights are missing, corrupt or of another model."""
+
+
+class RegistryError(UserError):
+    """A registered model, version or alias is not there."""
