@@ -1,0 +1,267 @@
+"""What a user can set: one frozen, flat dataclass a verb. Order: defaults < preset < command line."""
+
+import dataclasses
+import difflib
+import json
+import logging
+import math
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jsonargparse
+import yaml
+
+from vlx.errors import ConfigError, UserError
+
+PRESETS = Path(__file__).parent / "presets"
+log = logging.getLogger("vlx")
+
+
+def option(default: Any, help: str, *, choices: Sequence[str] = (), low: float = -math.inf, high: float = math.inf) -> Any:
+    """A dataclass field with its one-line help and its legal values (`low` and `high` are included)."""
+    return field(default=default, metadata={"help": help, "choices": tuple(choices), "low": low, "high": high})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Shared behaviour: every field is checked against its own limits when the object is made."""
+
+    def __post_init__(self) -> None:
+        for spec in dataclasses.fields(self):
+            value, meta = getattr(self, spec.name), spec.metadata
+            if meta["choices"] and value not in meta["choices"]:
+                close = did_you_mean(str(value), meta["choices"])
+                raise ConfigError(f"{spec.name}={value}: expected one of {', '.join(meta['choices'])}.{close}")
+            if isinstance(value, (int, float)) and not meta["low"] <= value <= meta["high"]:
+                raise ConfigError(f"{spec.name}={value}: expected a value {describe_range(meta['low'], meta['high'])}.")
+
+    def as_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+TASKS = ("nlvr2", "nlvr")
+TINY = 1e-12  # the lower limit of what must be positive
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFields(Config):
+    preset: str = option("", "a file of vlx/presets without .yaml, or the path of your own YAML file of options")
+    seed: int = option(0, "decides weights, order and dropout", low=0)
+    work_dir: str = option("outputs", "where corpora, checkpoints and journals are kept")
+    description: str = option("", "shown on the run's page in MLflow")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataFields(Config):
+    task: str = option("nlvr2", "what the model must answer", choices=TASKS)
+    corpus: str = option("scenes", "the built-in corpus, or the folder of a prepared one")
+    source: str = option("", "folder of the task's official files; prepared once, then kept under work_dir")
+    corpus_size: int = option(20_000, "training statements of the built-in corpus", low=20)
+    corpus_seed: int = option(0, "seed of the built-in corpus", low=0)
+    difficulty: str = option("normal", "of the built-in corpus", choices=("easy", "normal", "hard"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFields(Config):
+    model: str = option("oscar", "the system", choices=("oscar",))
+    hidden_size: int = option(64, "width H", low=8)
+    layers: int = option(4, "encoder layers", low=1)
+    heads: int = option(4, "attention heads", low=1)
+    intermediate_size: int = option(256, "width of the feed-forward part", low=1)
+    dropout: float = option(0.0, "on embeddings, attention output, feed-forward output and head", low=0, high=0.99)
+    attention_dropout: float = option(0.0, "on attention probabilities", low=0, high=0.99)
+    classifier: str = option("mlp", "the head", choices=("linear", "mlp"))
+    vocab: str = option("", "a WordPiece vocab.txt; empty: trained on the corpus")
+    vocab_size: int = option(1_000, "of a vocabulary trained on the corpus, at most", low=50)
+    max_text_tokens: int = option(55, "statement length, [CLS] and [SEP] included", low=3)
+    max_regions: int = option(40, "regions of an image, the detector's first", low=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.hidden_size % self.heads:
+            raise ConfigError(f"hidden_size={self.hidden_size}: expected a multiple of heads={self.heads}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainFields(Config):
+    resume: str = option("auto", "auto continues this same run where it stopped", choices=("auto", "never"))
+    batch_size: int = option(64, "statements of one optimizer step", low=1)
+    accumulation: int = option(1, "micro-batches of one optimizer step", low=1)
+    lr: float = option(1e-3, "peak learning rate", low=TINY)
+    steps: int = option(1_750, "optimizer steps; 0: count in epochs", low=0)
+    epochs: int = option(0, "passes over the training split; only with steps=0", low=0)
+    warmup_steps: int = option(100, "steps of rising learning rate", low=0)
+    weight_decay: float = option(0.01, "not on biases and LayerNorms", low=0)
+    max_grad_norm: float = option(1.0, "gradients are clipped to this norm", low=TINY)
+    optimizer: str = option("adamw", "adamw (torch, fused) or bert_adamw (the originals')", choices=("adamw", "bert_adamw"))
+    precision: str = option("auto", "auto takes bf16 only where the device has it", choices=("auto", "fp32", "bf16"))
+    train_examples: int = option(0, "use only this many labelled training statements; 0: all", low=0)
+    eval_every: int = option(250, "steps between evaluations on the validation split", low=1)
+    checkpoint_every: int = option(100, "steps between checkpoints", low=1)
+    log_every: int = option(25, "steps between logged training metrics", low=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if bool(self.steps) == bool(self.epochs):
+            raise ConfigError(f"steps={self.steps} and epochs={self.epochs}: expected exactly one of them above 0.")
+        if self.steps and self.warmup_steps > self.steps:
+            raise ConfigError(f"warmup_steps={self.warmup_steps}: expected at most steps={self.steps}.")
+        if self.accumulation > self.batch_size:
+            raise ConfigError(f"accumulation={self.accumulation}: expected at most batch_size={self.batch_size}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareConfig(DataFields, RunFields):
+    """Turn official files into a corpus."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig(TrainFields, ModelFields, DataFields, RunFields):
+    """Train one model on one task."""
+
+    weights: str = option("", "start from this model: folder, original checkpoint or models:/name@alias; empty: from scratch")
+    role: str = option("model", "the registered name is vlx-<task>-<role>", choices=("model", "teacher"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillConfig(TrainFields, ModelFields, DataFields, RunFields):
+    """Teach a small student what a large teacher knows. Model fields are the teacher's."""
+
+    steps: int = option(500, "optimizer steps of the student; 0: count in epochs", low=0)
+    warmup_steps: int = option(25, "steps of rising learning rate", low=0)
+    train_examples: int = option(4_000, "labelled statements the student sees (the teacher sees all); 0: all", low=0)
+    teacher: str = option("", "folder, original checkpoint or models:/name@alias; empty: trained here, once for each corpus")
+    teacher_steps: int = option(1_750, "optimizer steps of a teacher trained here", low=1)
+    teacher_lr: float = option(1e-3, "peak learning rate of a teacher trained here", low=TINY)
+    method: str = option("kd", "kd: vanilla; mkd: full, text-only and image-only views", choices=("kd", "mkd"))
+    alpha: float = option(0.5, "weight of the distillation loss against the task loss", low=0, high=1)
+    temperature: float = option(2.0, "softens both distributions", low=TINY)
+    student_layers: int = option(2, "encoder layers of the student", low=1)
+    student_init: str = option("first", "teacher layers the student starts from", choices=("first", "last", "skip", "random"))
+    baseline: bool = option(True, "also train the same student without distillation, to compare")
+    reptile: bool = option(False, "the teacher learns too, towards the adapted student (Reptile)")
+    meta_lr: float = option(5e-5, "learning rate of the teacher's Reptile update", low=TINY)
+    inner_lr: str = option("constant", "of the inner step: lr, or as the original lr x warm-up factor 0", choices=("constant", "original"))
+    strategy: str = option("skip", "teacher layers a student layer moves", choices=("first", "last", "skip", "both"))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.teacher and self.student_layers > self.layers:
+            raise ConfigError(f"student_layers={self.student_layers}: expected at most the teacher's layers={self.layers}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig(DataFields, RunFields):
+    """Score a model on a split."""
+
+    model: str = option("models:/vlx-nlvr2-student@champion", "folder, original checkpoint or registered version")
+    split: str = option("", "a split of the corpus; empty: the task's test split")
+    batch_size: int = option(128, "statements at a time", low=1)
+    precision: str = option("auto", "auto takes bf16 only where the device has it", choices=("auto", "fp32", "bf16"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromoteConfig(Config):
+    """Move the alias champion to a better version."""
+
+    name: str = option("vlx-nlvr2-student", "registered model")
+    version: str = option("", "the challenger; empty: the newest")
+    metric: str = option("val/accuracy", "what must be higher")
+    margin: float = option(0.0, "by more than this", low=0)
+    rollback: bool = option(False, "give the alias back to the champion before this one")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyncConfig(Config):
+    """Send what a dead tracking server missed."""
+
+    folder: str = option("outputs", "a run's folder, or one above many")
+
+
+VERBS: dict[str, type[Config]] = {
+    "prepare": PrepareConfig,
+    "finetune": FinetuneConfig,
+    "distill": DistillConfig,
+    "evaluate": EvaluateConfig,
+    "promote": PromoteConfig,
+    "sync": SyncConfig,
+}
+C = TypeVar("C", bound=Config)
+
+
+def parse(schema: type[C], argv: Sequence[str] | None = None) -> C:
+    """Build a config from `--key=value` and `--key value` words. Raises ConfigError, before anything is read or written."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    parser = jsonargparse.ArgumentParser(exit_on_error=False, description=schema.__doc__)
+    names = [spec.name for spec in dataclasses.fields(schema)]
+    check_known([word[2:].split("=")[0] for word in words if word.startswith("--") and word != "--help"], names, "option")
+    for spec in dataclasses.fields(schema):
+        parser.add_argument(f"--{spec.name}", type=spec.type, default=spec.default, help=describe(spec))
+    try:
+        given = parser.parse_args(words)
+        preset = read_preset(given["preset"], names, given["task"]) if given.get("preset") else {}
+        parser.set_defaults(preset)
+        return schema(**vars(parser.parse_args(words)))
+    except jsonargparse.ArgumentError as error:
+        raise ConfigError(one_line(str(error))) from error
+
+
+def read_preset(name: str, names: Sequence[str], task: str) -> dict[str, Any]:
+    """The options of a preset file. Its `task`, if it has one, says what it is for."""
+    path = Path(name) if name.endswith((".yaml", ".yml")) else PRESETS / f"{name}.yaml"
+    known = sorted(file.stem for file in PRESETS.glob("*.yaml"))
+    if not path.is_file():
+        raise ConfigError(f"preset={name}: no such preset, expected one of {', '.join(known)}.{did_you_mean(name, known)}")
+    try:
+        options = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not a YAML file of options ({one_line(str(error))}).") from error
+    if not isinstance(options, dict):
+        raise ConfigError(f"{path}: expected `key: value` lines.")
+    if options.pop("task", task) != task:
+        raise ConfigError(f"preset={name}: made for another task than task={task}; choose a preset of this task.")
+    check_known(list(options), names, f"option in {path.name}")
+    return options
+
+
+def check_known(given: Sequence[str], names: Sequence[str], what: str) -> None:
+    for key in given:
+        if key not in names:
+            raise ConfigError(f"unknown {what}: {key}.{did_you_mean(key, names) or ' See --help.'}")
+
+
+def did_you_mean(word: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f" Did you mean {close[0]}?" if close else ""
+
+
+def describe_range(low: float, high: float) -> str:
+    bottom = "above 0" if low == TINY else f"of at least {low:g}"
+    return f"from {low:g} to {high:g}" if math.isfinite(high) else bottom
+
+
+def describe(spec: dataclasses.Field[Any]) -> str:
+    choices = spec.metadata["choices"]
+    text = spec.metadata["help"] + (f" ({' | '.join(choices)})" if choices else "")
+    return text.replace("%", "%%")
+
+
+def one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def launch(main: Callable[[C], Any], schema: type[C]) -> None:
+    """Run an entry point: a user's mistake is one line on stderr and exit code 2; anything else keeps its traceback."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    for noisy in ("mlflow", "alembic", "httpx", "accelerate", "datasets", "transformers"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    try:
+        cfg = parse(schema)
+        log.info("%s %s", schema.__name__, json.dumps(cfg.as_dict()))
+        main(cfg)
+    except UserError as error:
+        sys.stderr.write(f"vlx: {one_line(str(error))}\n")
+        raise SystemExit(error.exit_code) from None

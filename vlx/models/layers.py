@@ -1,0 +1,117 @@
+"""The BERT encoder that the region models share, with the originals' parameter names.
+
+Shapes: B sequences, T text tokens, R regions, L = positions the encoder sees, H hidden.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Embeddings(nn.Module):
+    """Word + position + token type, LayerNorm, dropout: input_ids [B,T] -> [B,T,H]."""
+
+    def __init__(self, vocab_size: int, hidden: int, positions: int, types: int, *, eps: float, dropout: float) -> None:
+        super().__init__()
+        self.word_embeddings = nn.Embedding(vocab_size, hidden, padding_idx=0)
+        self.position_embeddings = nn.Embedding(positions, hidden)
+        self.token_type_embeddings = nn.Embedding(types, hidden)
+        self.LayerNorm = nn.LayerNorm(hidden, eps=eps)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, input_ids: Tensor, token_type_ids: Tensor) -> Tensor:
+        positions = self.position_embeddings.weight[: input_ids.shape[1]]
+        embedded = self.word_embeddings(input_ids) + positions + self.token_type_embeddings(token_type_ids)
+        return self.dropout(self.LayerNorm(embedded))
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention, hidden [B,L,H], key_mask [B,L] (True = attend) -> context [B,L,H]."""
+
+    def __init__(self, hidden: int, heads: int, *, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.query, self.key, self.value = nn.Linear(hidden, hidden), nn.Linear(hidden, hidden), nn.Linear(hidden, hidden)
+
+    def split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [B,L,H] -> [B,heads,L,H/heads]
+
+    def forward(self, hidden: Tensor, key_mask: Tensor) -> Tensor:
+        query, key, value = self.split(self.query(hidden)), self.split(self.key(hidden)), self.split(self.value(hidden))
+        dropout = self.dropout if self.training else 0.0
+        mask = key_mask[:, None, None, :]
+        context = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+        return context.transpose(1, 2).flatten(2)
+
+    def probabilities(self, hidden: Tensor, key_mask: Tensor) -> Tensor:
+        """Post-softmax attention [B,heads,L,L], which the fused kernel does not return."""
+        query, key = self.split(self.query(hidden)), self.split(self.key(hidden))
+        scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
+        lowest = torch.finfo(scores.dtype).min
+        return scores.masked_fill(~key_mask[:, None, None, :], lowest).softmax(-1)
+
+
+class DenseNorm(nn.Module):
+    """LayerNorm(residual + dropout(dense(x)))."""
+
+    def __init__(self, inputs: int, hidden: int, *, eps: float, dropout: float) -> None:
+        super().__init__()
+        self.dense = nn.Linear(inputs, hidden)
+        self.LayerNorm = nn.LayerNorm(hidden, eps=eps)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, residual: Tensor) -> Tensor:
+        return self.LayerNorm(residual + self.dropout(self.dense(x)))
+
+
+class Layer(nn.Module):
+    """One post-LayerNorm transformer layer: attention, then the feed-forward part with the exact (erf) GELU."""
+
+    def __init__(
+        self, hidden: int, heads: int, intermediate: int, *, eps: float, dropout: float, attention_dropout: float
+    ) -> None:
+        super().__init__()
+        self.attention = nn.ModuleDict(
+            {
+                "self": SelfAttention(hidden, heads, dropout=attention_dropout),
+                "output": DenseNorm(hidden, hidden, eps=eps, dropout=dropout),
+            }
+        )
+        self.intermediate = nn.ModuleDict({"dense": nn.Linear(hidden, intermediate)})
+        self.output = DenseNorm(intermediate, hidden, eps=eps, dropout=dropout)
+
+    def forward(self, hidden: Tensor, key_mask: Tensor) -> Tensor:
+        attended = self.attention["output"](self.attention["self"](hidden, key_mask), hidden)
+        return self.output(F.gelu(self.intermediate["dense"](attended)), attended)
+
+
+class Pooler(nn.Module):
+    """tanh(dense(first position)): [B,L,H] -> [B,H]."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(hidden, hidden)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return torch.tanh(self.dense(hidden[:, 0]))
+
+
+def box_terms(boxes: Tensor) -> Tensor:
+    """Boxes [...,4] (x1,y1,x2,y2 in 0..1) -> [...,6]: the box, its width and its height."""
+    return torch.cat([boxes, boxes[..., 2:] - boxes[..., :2]], -1)
+
+
+def pack(hidden: Tensor, layout: Tensor) -> Tensor:
+    """Pick positions [B,S,H] -> [B,L,H]; layout [B,L] holds positions in 0..S-1 and -1 for padding."""
+    return hidden.gather(1, layout.clamp(min=0)[..., None].expand(-1, -1, hidden.shape[-1]))
+
+
+def pack_mask(mask: Tensor, layout: Tensor) -> Tensor:
+    """The mask [B,S] of the picked positions [B,L]; padding is False."""
+    return mask.gather(1, layout.clamp(min=0)) & (layout >= 0)
+
+
+def unpack(hidden: Tensor, layout: Tensor, size: int) -> Tensor:
+    """Put picked positions back: [B,L,H] -> [B,S,H], zeros where nothing was picked."""
+    index = torch.where(layout >= 0, layout, size)[..., None].expand_as(hidden)
+    return hidden.new_zeros(hidden.shape[0], size + 1, hidden.shape[-1]).scatter(1, index, hidden)[:, :size]

@@ -1,0 +1,178 @@
+"""Oscar: one BERT stream over text and regions, with a head over N images (Li et al. 2020; VinVL adds a region LayerNorm).
+
+Parameter names are the original's, so that its checkpoints load as they are.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
+
+from vlx.models.layers import Embeddings, Layer, Pooler, box_terms, pack, pack_mask, unpack
+
+
+class OscarConfig(PretrainedConfig):
+    """BERT's configuration plus Oscar's own names. `num_choice` is N, the images of an example."""
+
+    model_type = "vlx-oscar"
+
+    vocab_size: int = 30522
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_dropout_prob: float | int = 0.1
+    attention_probs_dropout_prob: float | int = 0.1
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-12
+    img_feature_dim: int = 2054
+    box_terms: bool = True  # the last six feature columns are the box terms, computed from the boxes
+    use_img_layernorm: bool | int = False
+    img_layer_norm_eps: float = 1e-12
+    classifier: str = "linear"
+    cls_hidden_scale: int = 2
+    num_choice: int = 1
+    num_labels: int = 2
+
+
+@dataclass
+class Output:
+    """M = sequences, that is examples x images. `hidden_states` and `attentions` are in the encoder's own layout."""
+
+    logits: Tensor  # [B,A]
+    pooled: Tensor  # [M,H]
+    text_hidden: Tensor  # [M,T,H]
+    region_hidden: Tensor  # [M,R,H]
+    hidden_states: tuple[Tensor, ...] = ()  # K+1 x [M,L,H], embeddings first
+    attentions: tuple[Tensor, ...] = ()  # K x [M,heads,L,L], after softmax
+
+
+class Encoder(nn.Module):
+    """A stack of layers that can keep what it passes through."""
+
+    def __init__(self, config: OscarConfig) -> None:
+        super().__init__()
+        self.gradient_checkpointing = False
+        self.layer = nn.ModuleList(
+            Layer(
+                config.hidden_size,
+                config.num_attention_heads,
+                config.intermediate_size,
+                eps=config.layer_norm_eps,
+                dropout=config.hidden_dropout_prob,
+                attention_dropout=config.attention_probs_dropout_prob,
+            )
+            for _ in range(config.num_hidden_layers)
+        )
+
+    def forward(self, hidden: Tensor, key_mask: Tensor) -> list[Tensor]:
+        """hidden [M,L,H], key_mask [M,L] -> the input and every layer's output."""
+        states = [hidden]
+        for layer in self.layer:
+            if self.gradient_checkpointing and self.training:
+                states.append(checkpoint(layer, states[-1], key_mask, use_reentrant=False))
+            else:
+                states.append(layer(states[-1], key_mask))
+        return states
+
+    def attentions(self, states: list[Tensor], key_mask: Tensor) -> tuple[Tensor, ...]:
+        layers = zip(self.layer, states[:-1], strict=True)
+        return tuple(layer.attention["self"].probabilities(hidden, key_mask) for layer, hidden in layers)
+
+
+class Bert(nn.Module):
+    """Text and regions on one sequence axis: the original's BertImgModel."""
+
+    def __init__(self, config: OscarConfig) -> None:
+        super().__init__()
+        self.embeddings = Embeddings(
+            config.vocab_size,
+            config.hidden_size,
+            config.max_position_embeddings,
+            config.type_vocab_size,
+            eps=config.layer_norm_eps,
+            dropout=config.hidden_dropout_prob,
+        )
+        self.encoder = Encoder(config)
+        self.pooler = Pooler(config.hidden_size)
+        self.img_embedding = nn.Linear(config.img_feature_dim, config.hidden_size)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        if config.use_img_layernorm:
+            self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.img_layer_norm_eps)
+
+    def embed_regions(self, features: Tensor) -> Tensor:
+        projected = self.img_embedding(features)
+        return self.dropout(self.LayerNorm(projected) if hasattr(self, "LayerNorm") else projected)
+
+
+class Oscar(PreTrainedModel):
+    """Sequence classification over one image, or over N images whose pooled vectors are concatenated (NLVR2: 2, NLVR: 3)."""
+
+    config_class = OscarConfig
+    base_model_prefix = "bert"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+
+    def __init__(self, config: OscarConfig) -> None:
+        super().__init__(config)
+        self.bert = Bert(config)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.classifier = head(config)
+        self.post_init()
+
+    def forward(
+        self, batch: dict[str, Tensor], *, output_hidden_states: bool = False, output_attentions: bool = False
+    ) -> Output:
+        """Score a batch.
+
+        batch: input_ids and text_mask [B,T] or [B,N,T]; regions [..,R,D], boxes [..,R,4] and region_mask [..,R];
+        optional token_type_ids, like input_ids; optional layout [B*N,L]: the positions of text + regions that the
+        encoder sees, without the padding between them. Without it the encoder sees all T + R positions.
+        """
+        input_ids = batch["input_ids"].flatten(0, -2)  # [B,N,T] -> [M,T]
+        token_type_ids = batch.get("token_type_ids", torch.zeros_like(batch["input_ids"])).flatten(0, -2)
+        embedded = self.bert.embeddings(input_ids, token_type_ids)
+        regions = self.bert.embed_regions(self.region_features(batch).flatten(0, -3))
+        hidden = torch.cat([embedded, regions], 1)
+        mask = torch.cat([batch["text_mask"].flatten(0, -2), batch["region_mask"].flatten(0, -2)], 1)
+        layout = batch.get("layout")
+        if layout is not None:
+            hidden, mask = pack(hidden, layout), pack_mask(mask, layout)
+        states = self.bert.encoder(hidden, mask)
+        pooled = self.bert.pooler(states[-1])
+        joined = self.dropout(pooled).reshape(len(pooled) // self.config.num_choice, -1)  # [M,H] -> [B,N*H]
+        last = states[-1] if layout is None else unpack(states[-1], layout, embedded.shape[1] + regions.shape[1])
+        return Output(
+            logits=self.classifier(joined),
+            pooled=pooled,
+            text_hidden=last[:, : embedded.shape[1]],
+            region_hidden=last[:, embedded.shape[1] :],
+            hidden_states=tuple(states) if output_hidden_states else (),
+            attentions=self.bert.encoder.attentions(states, mask) if output_attentions else (),
+        )
+
+    def region_features(self, batch: dict[str, Tensor]) -> Tensor:
+        """Features and box terms as the original reads them: [..,R,D] -> [..,R,D+6], in the weights' dtype."""
+        features = batch["regions"].to(self.bert.img_embedding.weight.dtype)
+        if not self.config.box_terms:
+            return features
+        return torch.cat([features, box_terms(batch["boxes"].to(features.dtype))], -1)
+
+
+def head(config: OscarConfig) -> nn.Module:
+    """The classifier over N pooled vectors; Sequential indices are the original's."""
+    inputs, inner = config.num_choice * config.hidden_size, config.hidden_size * config.cls_hidden_scale
+    if config.classifier == "linear":
+        return nn.Linear(inputs, config.num_labels)
+    norm = [nn.LayerNorm(inner, eps=config.layer_norm_eps)] if config.use_img_layernorm and config.num_choice > 1 else []
+    layers: list[Any] = [nn.Linear(inputs, inner), nn.ReLU(), *norm, nn.Linear(inner, config.num_labels)]
+    return nn.Sequential(*layers)
+
+
+AutoConfig.register(OscarConfig.model_type, OscarConfig)
+AutoModel.register(OscarConfig, Oscar)

@@ -1,0 +1,41 @@
+"""Task losses as the originals compute them (specs: Oscar a.4)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Batch = dict[str, Tensor]
+TaskLoss = Callable[[Tensor, Batch], Tensor]
+
+
+@dataclass
+class Losses:
+    """`total` is what is minimised; `parts` are its named terms, detached, for the log."""
+
+    total: Tensor
+    parts: dict[str, Tensor] = field(default_factory=dict)
+
+
+Objective = Callable[[nn.Module, Batch], Losses]
+
+
+def cross_entropy(logits: Tensor, batch: Batch) -> Tensor:
+    """Mean over B; logits [B,A], labels [B]."""
+    return F.cross_entropy(logits, batch["labels"])
+
+
+def soft_target_bce(logits: Tensor, batch: Batch) -> Tensor:
+    """Sum over answers, mean over B; logits [B,A], targets [B,A] in 0..1."""
+    return F.binary_cross_entropy_with_logits(logits, batch["targets"]) * logits.shape[1]
+
+
+def supervised(task_loss: TaskLoss) -> Objective:
+    """Learn from labels alone."""
+
+    def objective(model: nn.Module, batch: Batch) -> Losses:
+        loss = task_loss(model(batch).logits, batch)
+        return Losses(loss, {"task": loss.detach()})
+
+    return objective

@@ -1,0 +1,70 @@
+"""Optimizers, parameter groups and the learning-rate schedule (specs: Oscar c.1)."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import AdamW, Optimizer
+
+
+class BertAdamW(Optimizer):
+    """The originals' AdamW: eps outside the bias correction, decay after the update on the updated weight.
+
+    Differs from torch's by up to 3e-3 on single weights after ten steps of lr 1e-3.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float,
+        *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.grad is not None:
+                    self.update(weight, group)
+
+    def update(self, weight: torch.Tensor, group: dict[str, Any]) -> None:
+        state, (beta1, beta2) = self.state[weight], group["betas"]
+        if not state:
+            state.update(step=0, exp_avg=torch.zeros_like(weight), exp_avg_sq=torch.zeros_like(weight))
+        state["step"] += 1
+        state["exp_avg"].mul_(beta1).add_(weight.grad, alpha=1 - beta1)
+        state["exp_avg_sq"].mul_(beta2).addcmul_(weight.grad, weight.grad, value=1 - beta2)
+        rate = group["lr"] * (1 - beta2 ** state["step"]) ** 0.5 / (1 - beta1 ** state["step"])
+        weight.addcdiv_(state["exp_avg"], state["exp_avg_sq"].sqrt().add_(group["eps"]), value=-rate)
+        weight.mul_(1 - group["lr"] * group["weight_decay"])
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Two groups: decayed weights, and biases and LayerNorm weights without decay."""
+    named = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
+    free = [weight for name, weight in named if "bias" in name or "LayerNorm.weight" in name]
+    kept = [weight for name, weight in named if not ("bias" in name or "LayerNorm.weight" in name)]
+    return [{"params": kept, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
+
+
+def build_optimizer(model: nn.Module, name: str, *, lr: float, weight_decay: float) -> Optimizer:
+    """`adamw`: torch's, fused (x3.8 on a CPU); `bert_adamw`: the originals'."""
+    groups = parameter_groups(model, weight_decay)
+    return BertAdamW(groups, lr) if name == "bert_adamw" else AdamW(groups, lr, fused=True)
+
+
+def linear_factor(step: int, *, warmup: int, total: int) -> float:
+    """The factor on the peak learning rate of the update number `step` (from 0): up linearly, then down to 0 at `total`."""
+    if step < warmup:
+        return step / max(1, warmup)
+    return max(0.0, (total - step) / max(1, total - warmup))
+
+
+def set_lr(optimizer: Optimizer, lr: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = lr
