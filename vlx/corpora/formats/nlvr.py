@@ -1,0 +1,89 @@
+"""NLVR version 1 as published: statements about three boxes of one synthetic picture.
+
+<source>/train/train.json, dev/dev.json    json lines; structured_rep, the drawn objects, is never read
+<source>/train/images/ or images.tar    <directory>/train-<n>-<m>-0.png, likewise dev; other permutations are not read
+"""
+
+import hashlib
+import re
+from collections import Counter
+from io import BytesIO
+from pathlib import Path
+
+from vlx.corpora.formats.files import Pictures, label, records, require, text
+from vlx.corpora.regions import DETECTOR, detect
+from vlx.corpora.store import CorpusWriter, Statement
+from vlx.errors import CorpusError
+from vlx.progress import meter
+
+TASK = "nlvr"
+FOLDERS = ("train", "dev")
+PICTURE_SIZE = (400, 100)
+BOXES = ((0, 0, 100, 100), (150, 0, 250, 100), (300, 0, 400, 100))  # pixels; grey separators between
+IDENTIFIER = re.compile(r"(\d+)-(\d+)")  # sentence, picture
+VAL_SHARE = 0.1  # of train's statements, at least, in whole directories: pictures and sentences repeat within one
+
+
+def sources(folder: Path) -> list[Path]:
+    """The files that `read` will read."""
+    found = []
+    for name in FOLDERS:
+        found.append(require(folder / name / f"{name}.json"))
+        found.append(require(folder / name / "images", folder / name / "images.tar"))
+    return found
+
+
+def read(folder: Path, writer: CorpusWriter) -> str:
+    """Write statements and the regions of every box; returns the detector's name."""
+    train, dev = (statements(folder / name / f"{name}.json", name) for name in FOLDERS)
+    with meter("pictures", len(train) + len(dev)) as progress:
+        for name, rows in zip(FOLDERS, (train, dev), strict=True):
+            pictures = Pictures(require(folder / name / "images", folder / name / "images.tar"))
+            for _, row in rows:
+                add_boxes(writer, pictures, row)
+                progress.advance()
+    held_out = val_directories(Counter(directory for directory, _ in train), folder / "train" / "train.json")
+    writer.add_statements(TASK, "train", [row for directory, row in train if directory not in held_out])
+    writer.add_statements(TASK, "val", [row for directory, row in train if directory in held_out])
+    writer.add_statements(TASK, "dev", [row for _, row in dev])
+    return DETECTOR
+
+
+def statements(path: Path, split: str) -> list[tuple[str, Statement]]:
+    """(directory, statement); statements of one sentence are a group: n of the identifier n-m."""
+    found: dict[str, tuple[str, Statement]] = {}
+    for where, record in records(path):
+        identifier = text(record, "identifier", where)
+        match = IDENTIFIER.fullmatch(identifier)
+        if not match:
+            raise CorpusError(f"{where}: identifier {ascii(identifier)}, expected <sentence>-<picture>.")
+        if identifier in found:
+            raise CorpusError(f"{where}: identifier {identifier} found twice, expected once. Remove one of the lines.")
+        images = [f"{split}-{identifier}-0-box{box}" for box in range(len(BOXES))]
+        row = Statement(identifier, match[1], text(record, "sentence", where), images, label(record, where))
+        found[identifier] = (text(record, "directory", where), row)
+    return list(found.values())
+
+
+def val_directories(sizes: Counter[str], path: Path) -> set[str]:
+    """Directories held out of train, in an order that depends on their names alone."""
+    if len(sizes) < 2:
+        raise CorpusError(f"{path}: all statements are of one directory, expected two or more to hold one out for val.")
+    held_out: set[str] = set()
+    for name in sorted(sizes, key=lambda name: hashlib.sha256(name.encode()).digest()):
+        if sum(sizes[taken] for taken in held_out) >= VAL_SHARE * sizes.total():
+            break
+        held_out.add(name)
+    return held_out
+
+
+def add_boxes(writer: CorpusWriter, pictures: Pictures, row: Statement) -> None:
+    """Cut the picture of a statement in its three boxes, each an image of its own."""
+    name = row.image_ids[0].removesuffix("-box0")
+    _, picture = pictures.read(name, f"statement {row.identifier}")
+    if picture.size != PICTURE_SIZE:
+        raise CorpusError(f"{pictures.source}: picture {name} is {picture.size}, expected {PICTURE_SIZE} pixels.")
+    for image_id, corners in zip(row.image_ids, BOXES, strict=True):
+        box, file = picture.crop(corners), BytesIO()
+        box.save(file, "png", compress_level=1)
+        writer.add_image(image_id, *detect(box), size=box.size, data=file.getvalue())

@@ -1,0 +1,119 @@
+"""NLVR2 as published: json lines, Oscar's region features of every picture, and the pictures where there are any.
+
+<source>/[data/]train.json dev.json test1.json test2.json, [balanced|unbalanced]/<that>_<split>.json    .jsonl will do
+<source>/nlvr2_img_<detector>_feats.pt    torch-saved dict: picture -> [R, D+6], the last six x1 y1 x2 y2 w h in 0..1
+<source>/images/ or images.tar            optional: <split>-<set>-<pair>-img0.png and -img1.png
+"""
+
+import re
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vlx.corpora.formats.files import Pictures, label, pictures_of, records, text
+from vlx.corpora.regions import DETECTOR
+from vlx.corpora.store import CorpusWriter, Statement
+from vlx.errors import CorpusError
+from vlx.progress import meter
+
+TASK = "nlvr2"
+SPLITS = (
+    "train",
+    "dev",
+    "test1",
+    "test2",
+    *(f"{kind}_{split}" for kind in ("balanced", "unbalanced") for split in ("dev", "test1", "test2")),
+)
+IDENTIFIER = re.compile(r"([A-Za-z0-9]+)-(\d+)-(\d+)-(\d+)")  # split, set, pair, sentence
+BOX_TERMS = 6
+ROUNDING = 1e-3  # how far a box may be beyond 0..1
+
+
+def sources(folder: Path) -> list[Path]:
+    """The files that `read` will read."""
+    features = sorted(folder.glob("nlvr2_img_*_feats.pt"))
+    if len(features) != 1:
+        raise CorpusError(f"{folder}: found {len(features)} files nlvr2_img_*_feats.pt, expected 1. Check source.")
+    splits = [path for split in SPLITS if (path := split_file(folder, split))]
+    if not splits:
+        raise CorpusError(f"{folder}: found none of train.json, dev.json, test1.json. Check source.")
+    pictures = pictures_of(folder)
+    return [features[0], *splits, *([pictures] if pictures else [])]
+
+
+def split_file(folder: Path, split: str) -> Path | None:
+    kind = split.split("_")[0] if "_" in split else "."
+    places = (base / kind / f"{split}{suffix}" for base in (folder, folder / "data") for suffix in (".json", ".jsonl"))
+    return next((path for path in places if path.is_file()), None)
+
+
+def read(folder: Path, writer: CorpusWriter) -> str:
+    """Write statements, regions and pictures; returns the detector's name."""
+    splits = {split: statements(path) for split in SPLITS if (path := split_file(folder, split))}
+    wanted = {name: row.identifier for rows in splits.values() for row in rows for name in row.image_ids}
+    path = next(folder.glob("nlvr2_img_*_feats.pt"))
+    features = load_features(path)
+    source = pictures_of(folder)
+    pictures = Pictures(source) if source else None
+    with meter("pictures", len(wanted)) as progress:
+        for name, identifier in wanted.items():
+            if name not in features:
+                raise CorpusError(
+                    f"{path}: statement {identifier} needs {name}, absent among {len(features):,} pictures."
+                )
+            regions, boxes = split_boxes(features[name], f"{path}: picture {name}")
+            data, picture = pictures.read(name, f"statement {identifier}") if pictures else (None, None)
+            writer.add_image(name, regions, boxes, size=picture.size if picture else None, data=data)
+            progress.advance()
+    for split, rows in splits.items():
+        writer.add_statements(TASK, split, rows)
+    return DETECTOR if path.name == f"nlvr2_img_{DETECTOR}_feats.pt" else "external"
+
+
+def statements(path: Path) -> list[Statement]:
+    """A split. Statements of one sentence, over its four pairs, are a group: the identifier without its pair."""
+    found: dict[str, Statement] = {}
+    for where, record in records(path):
+        identifier = text(record, "identifier", where)
+        match = IDENTIFIER.fullmatch(identifier)
+        if not match:
+            raise CorpusError(f"{where}: identifier {ascii(identifier)}, expected <split>-<set>-<pair>-<sentence>.")
+        if identifier in found:
+            raise CorpusError(f"{where}: identifier {identifier} found twice, expected once. Remove one of the lines.")
+        split, number, pair, sentence = match.groups()
+        found[identifier] = Statement(
+            identifier,
+            f"{split}-{number}--{sentence}",
+            text(record, "sentence", where),
+            [f"{split}-{number}-{pair}-img{side}" for side in (0, 1)],
+            label(record, where),
+            text(record, "synset", where) if record.get("synset") else "",
+        )
+    return list(found.values())
+
+
+def load_features(path: Path) -> dict[str, Tensor]:
+    """Oscar's dict, mapped and not read; nothing in it can run."""
+    try:
+        features = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except Exception:  # torch raises anything on a foreign file
+        raise CorpusError(
+            f"{path}: cut, or holds more than tensors; it was not run. Expected torch-saved features."
+        ) from None
+    if not isinstance(features, dict) or not features:
+        raise CorpusError(f"{path}: found {type(features).__name__}, expected a dict of picture name -> [R,D+6].")
+    return {str(name).removeprefix("nlvr2_"): rows for name, rows in features.items()}
+
+
+def split_boxes(rows: Tensor, where: str) -> tuple[np.ndarray, np.ndarray]:
+    """[R,D+6] -> features [R,D], boxes [R,4] in 0..1."""
+    if not isinstance(rows, Tensor) or rows.ndim != 2 or rows.shape[1] <= BOX_TERMS or not rows.is_floating_point():
+        found = list(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__
+        raise CorpusError(f"{where}: found {found}, expected floats [R,D+6]. Check the feature file.")
+    boxes = rows[:, -BOX_TERMS:-2].float().numpy()
+    if not ((boxes > -ROUNDING) & (boxes < 1 + ROUNDING)).all():
+        raise CorpusError(f"{where}: its last six columns are not x1 y1 x2 y2 w h in 0..1. Check the feature file.")
+    return rows[:, :-BOX_TERMS].float().numpy(), boxes.clip(0, 1)

@@ -1,0 +1,333 @@
+"""The built-in corpus: drawn pictures of shapes and English statements about pairs of them, in NLVR2's official files.
+
+As in NLVR2, a set is eight pictures in four pairs and some sentences, each true of exactly two of the four pairs: text
+alone says nothing, and a sentence over its four pairs is a consistency group. Region features come from the pixels.
+A set depends on (seed, split, number of the set) and nothing else.
+"""
+
+import json
+import random
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+
+from vlx.corpora.formats import prepare
+from vlx.corpora.regions import DETECTOR, detect
+from vlx.corpora.store import Corpus, scratch
+from vlx.errors import CorpusError
+from vlx.progress import meter
+
+SIDE = 64  # pixels of a picture
+CELL = 21  # pixels of a cell of its 3 x 3 grid; a cell holds one shape at most
+COLOURS = {"red": (214, 40, 40), "green": (34, 150, 70), "blue": (30, 90, 220), "yellow": (245, 200, 20)}
+SHAPES = ("circle", "square", "triangle")
+SIZES = {"small": 8, "medium": 13, "large": 18}  # pixels
+SPLITS = ("train", "dev", "test1")
+PAIRS = 4
+SENTENCES = 5  # of a set
+HELD_OUT_SHARE, HELD_OUT_LEAST = 10, 100  # dev and test1: a tenth of train, at least 100 statements
+TRIES = 60  # statements drawn of one kind before another kind is tried
+SIDES = ("left", "right")
+PLACES = {"at the top": (1, 0), "at the bottom": (1, 2), "on the left side": (0, 0), "on the right side": (0, 2)}
+NUMBERS = ("no", "one", "two", "three", "four", "five", "six")
+
+
+class Difficulty(NamedTuple):
+    """Shapes a picture at least and at most; share of every kind of statement."""
+
+    shapes: tuple[int, int]
+    kinds: dict[str, float]
+
+
+DIFFICULTIES = {
+    "easy": Difficulty((1, 4), {"existence": 0.6, "counting": 0.3, "comparison": 0.1}),
+    "normal": Difficulty(
+        (1, 5),
+        {
+            "existence": 0.3,
+            "counting": 0.25,
+            "comparison": 0.15,
+            "quantifier": 0.1,
+            "position": 0.1,
+            "size": 0.1,
+        },
+    ),
+    "hard": Difficulty(
+        (2, 8),
+        {
+            "existence": 0.1,
+            "counting": 0.2,
+            "comparison": 0.2,
+            "quantifier": 0.15,
+            "position": 0.15,
+            "size": 0.1,
+            "colour": 0.1,
+        },
+    ),
+}
+
+
+class Shape(NamedTuple):
+    size: str
+    colour: str
+    shape: str
+    place: tuple[int, int]  # column and row of the grid
+    corner: tuple[int, int]  # x and y of its top left pixel
+
+
+Picture = tuple[Shape, ...]
+Pair = tuple[Picture, Picture]
+
+
+class Noun(NamedTuple):
+    """What a statement is about; None: any."""
+
+    size: str | None
+    colour: str | None
+    shape: str | None
+
+    def __str__(self) -> str:
+        return " ".join(word for word in (self.size, self.colour, self.shape or "shape") if word)
+
+    def count(self, picture: Picture) -> int:
+        return sum(all(want in (None, has) for want, has in zip(self, shape, strict=False)) for shape in picture)
+
+
+class Claim(NamedTuple):
+    kind: str
+    sentence: str
+    truth: Callable[[Pair], bool]
+
+
+def build(out: Path | str, *, seed: int = 0, size: int = 20_000, difficulty: str = "normal") -> Corpus:
+    """Render the corpus `out` of `size` training statements (a multiple of four) by way of official files beside it."""
+    if difficulty not in DIFFICULTIES:
+        raise CorpusError(f"difficulty {difficulty}: expected one of {', '.join(DIFFICULTIES)}.")
+    if size < PAIRS:
+        raise CorpusError(f"size {size}: expected at least {PAIRS} training statements.")
+    out = Path(out)
+    with scratch(out.parent / f".{out.name}.source") as folder:
+        write_sources(folder, seed=seed, size=size, difficulty=difficulty)
+        return prepare("nlvr2", folder, out)
+
+
+def write_sources(folder: Path, *, seed: int, size: int, difficulty: str) -> None:
+    """Write NLVR2's files: a .json a split, images.tar and the regions' features."""
+    held_out = max(HELD_OUT_LEAST, size // HELD_OUT_SHARE)
+    sentences = {split: -(-(size if split == "train" else held_out) // PAIRS) for split in SPLITS}
+    regions: dict[str, np.ndarray] = {}
+    with meter("scenes", sum(sentences.values())) as progress, tarfile.open(folder / "images.tar", "w") as archive:
+        for split, total in sentences.items():
+            with (folder / f"{split}.json").open("w", encoding="utf-8") as lines:
+                for number in range(-(-total // SENTENCES)):
+                    count = min(SENTENCES, total - number * SENTENCES)
+                    rng = random.Random(f"{seed}/{split}/{number}")
+                    pairs = draw_pairs(rng, split, difficulty)
+                    for record in statements(rng, f"{split}-{number}", pairs, difficulty, count):
+                        lines.write(json.dumps(record) + "\n")
+                    for name, picture in named(f"{split}-{number}", pairs):
+                        regions[name] = add_picture(archive, f"images/{name}.png", picture, rng.randrange(200, 250))
+                    progress.advance(count)
+    save_features(regions, folder / f"nlvr2_img_{DETECTOR}_feats.pt")
+
+
+def draw_pairs(rng: random.Random, split: str, difficulty: str) -> list[Pair]:
+    """The pairs of a set. A picture belongs to one split only, by the checksum of what it shows."""
+    pictures: list[Picture] = []
+    while len(pictures) < 2 * PAIRS:
+        picture = draw_picture(rng, DIFFICULTIES[difficulty].shapes)
+        if zlib.crc32(repr(picture).encode()) % len(SPLITS) == SPLITS.index(split):
+            pictures.append(picture)
+    return list(zip(pictures[::2], pictures[1::2], strict=True))
+
+
+def draw_picture(rng: random.Random, limits: tuple[int, int]) -> Picture:
+    picture = []
+    for cell in rng.sample(range(9), rng.randint(*limits)):
+        size = rng.choice(list(SIZES))
+        place = (cell % 3, cell // 3)
+        x, y = (CELL * index + 1 + rng.randrange(CELL - SIZES[size]) for index in place)
+        picture.append(Shape(size, rng.choice(list(COLOURS)), rng.choice(SHAPES), place, (x, y)))
+    return tuple(picture)
+
+
+def named(prefix: str, pairs: list[Pair]) -> Iterator[tuple[str, Picture]]:
+    for pair, pictures in enumerate(pairs):
+        for side, picture in enumerate(pictures):
+            yield f"{prefix}-{pair}-img{side}", picture
+
+
+def statements(
+    rng: random.Random, prefix: str, pairs: list[Pair], difficulty: str, count: int
+) -> Iterator[dict[str, str]]:
+    """Official records of `count` different sentences over the pairs."""
+    told: set[str] = set()
+    while len(told) < count:
+        claim = draw_claim(rng, pairs, difficulty)
+        if claim.sentence in told:
+            continue
+        for pair, pictures in enumerate(pairs):
+            identifier = f"{prefix}-{pair}-{len(told)}"
+            label = str(claim.truth(pictures))
+            yield {"identifier": identifier, "sentence": claim.sentence, "label": label, "synset": claim.kind}
+        told.add(claim.sentence)
+
+
+def draw_claim(rng: random.Random, pairs: list[Pair], difficulty: str) -> Claim:
+    """A statement true of exactly half of the pairs."""
+    kinds = DIFFICULTIES[difficulty].kinds
+    while True:
+        kind = rng.choices(list(kinds), list(kinds.values()))[0]
+        for _ in range(TRIES):
+            sentence, truth = KINDS[kind](rng, pairs)
+            if sum(truth(pair) for pair in pairs) == PAIRS // 2:
+                return Claim(kind, sentence, truth)
+
+
+Drawn = tuple[str, Callable[[Pair], bool]]
+
+
+def draw_noun(rng: random.Random, pairs: list[Pair], *, sized: bool = False) -> Noun:
+    """Some attributes of a shape that is there."""
+    shape = rng.choice([shape for pair in pairs for picture in pair for shape in picture])
+    colour, form = rng.choice(((True, False), (False, True), (True, True)))
+    return Noun(shape.size if sized else None, shape.colour if colour else None, shape.shape if form else None)
+
+
+def existence(rng: random.Random, pairs: list[Pair], *, sized: bool = False) -> Drawn:
+    noun, side, absent = draw_noun(rng, pairs, sized=sized), rng.randrange(2), rng.random() < 0.25
+    some = (
+        "there is a {0} in the {1} image.",
+        "the {1} image contains at least one {0}.",
+        "a {0} is in the {1} image.",
+    )
+    none = ("there is no {0} in the {1} image.", "the {1} image does not contain a {0}.")
+    sentence = rng.choice(none if absent else some).format(noun, SIDES[side])
+    return sentence.capitalize(), lambda pair: (noun.count(pair[side]) == 0) == absent
+
+
+def size(rng: random.Random, pairs: list[Pair]) -> Drawn:
+    return existence(rng, pairs, sized=True)
+
+
+def counting(rng: random.Random, pairs: list[Pair]) -> Drawn:
+    noun, side = draw_noun(rng, pairs), rng.randrange(2)
+    number = noun.count(rng.choice(pairs)[side]) or 1
+    quantity = f"{NUMBERS[number]} {noun}{'s' * (number > 1)}" if number < len(NUMBERS) else f"{number} {noun}s"
+    kind = rng.choice(("exactly", "exactly", "at least", "at most") if number > 1 else ("exactly",))
+    forms = ("the {1} image contains {2} {0}.", "there {3} {2} {0} in the {1} image.")
+    sentence = rng.choice(forms).format(quantity, SIDES[side], kind, "are" if number > 1 else "is")
+    test = {"exactly": int.__eq__, "at least": int.__ge__, "at most": int.__le__}[kind]
+    return sentence.capitalize(), lambda pair: bool(test(noun.count(pair[side]), number))
+
+
+def comparison(rng: random.Random, pairs: list[Pair]) -> Drawn:
+    noun, side, word = draw_noun(rng, pairs), rng.randrange(2), rng.choice(("more", "more", "fewer", "same"))
+    if word == "same":
+        forms: tuple[str, ...] = (
+            "both images have the same number of {0}s.",
+            "there are as many {0}s on the left as on the right.",
+        )
+        test = int.__eq__
+    else:
+        forms = (
+            "there are {1} {0}s in the {2} image than in the {3} image.",
+            "the {2} image has {1} {0}s than the {3} image.",
+        )
+        test = int.__gt__ if word == "more" else int.__lt__
+    sentence = rng.choice(forms).format(noun, word, SIDES[side], SIDES[1 - side])
+    return sentence.capitalize(), lambda pair: bool(test(noun.count(pair[side]), noun.count(pair[1 - side])))
+
+
+def quantifier(rng: random.Random, pairs: list[Pair]) -> Drawn:
+    noun = draw_noun(rng, pairs)
+    sentence, images = rng.choice(
+        (
+            ("both images contain a {0}.", (2,)),
+            ("there is a {0} in each image.", (2,)),
+            ("only one of the images contains a {0}.", (1,)),
+            ("at least one of the images contains a {0}.", (1, 2)),
+            ("neither image contains a {0}.", (0,)),
+        )
+    )
+    return sentence.format(noun).capitalize(), lambda pair: sum(noun.count(side) > 0 for side in pair) in images
+
+
+def position(rng: random.Random, pairs: list[Pair]) -> Drawn:
+    noun, side, (place, (axis, line)) = draw_noun(rng, pairs), rng.randrange(2), rng.choice(list(PLACES.items()))
+    forms = ("there is a {0} {2} of the {1} image.", "in the {1} image, a {0} is {2}.")
+    sentence = rng.choice(forms).format(noun, SIDES[side], place)
+    return (
+        sentence.capitalize(),
+        lambda pair: noun.count(tuple(shape for shape in pair[side] if shape.place[axis] == line)) > 0,
+    )
+
+
+def colour(rng: random.Random, pairs: list[Pair]) -> Drawn:
+    side, (first, second) = rng.randrange(2), rng.sample(list(COLOURS), 2)
+    one, other = Noun(None, first, None), Noun(None, second, None)
+    sentence = f"In the {SIDES[side]} image there are more {one}s than {other}s."
+    return sentence, lambda pair: one.count(pair[side]) > other.count(pair[side])
+
+
+KINDS: dict[str, Callable[[random.Random, list[Pair]], Drawn]] = {
+    "existence": existence,
+    "counting": counting,
+    "comparison": comparison,
+    "quantifier": quantifier,
+    "position": position,
+    "size": size,
+    "colour": colour,
+}
+
+
+@cache
+def stamp(shape: str, side: int) -> np.ndarray:
+    """A shape's pixels [side,side]."""
+    image = Image.new("1", (side, side))
+    draw, last = ImageDraw.Draw(image), side - 1
+    if shape == "circle":
+        draw.ellipse((0, 0, last, last), fill=1)
+    elif shape == "square":
+        draw.rectangle((0, 0, last, last), fill=1)
+    else:
+        draw.polygon(((last // 2, 0), (side // 2, 0), (last, last), (0, last)), fill=1)
+    return np.asarray(image)
+
+
+def render(picture: Picture, shade: int) -> Image.Image:
+    """Draw the shapes on a grey of `shade` in 0..255."""
+    pixels = np.full((SIDE, SIDE, 3), shade, np.uint8)
+    for shape in picture:
+        (x, y), side = shape.corner, SIZES[shape.size]
+        pixels[y : y + side, x : x + side][stamp(shape.shape, side)] = COLOURS[shape.colour]
+    return Image.fromarray(pixels)
+
+
+def add_picture(archive: tarfile.TarFile, name: str, picture: Picture, shade: int) -> np.ndarray:
+    """Put the rendered picture in the tar; returns what the detector sees in it [R,D+6], as Oscar's files have it."""
+    image, file = render(picture, shade), BytesIO()
+    image.save(file, "png", compress_level=1)
+    member = tarfile.TarInfo(name)
+    member.size = file.tell()
+    file.seek(0)
+    archive.addfile(member, file)
+    features, boxes = detect(image)
+    return np.concatenate([features, boxes, boxes[:, 2:] - boxes[:, :2]], 1)
+
+
+def save_features(regions: dict[str, np.ndarray], path: Path) -> None:
+    """One tensor a picture, all views of one storage: thousands of small ones are slow to save."""
+    flat, start, views = torch.from_numpy(np.concatenate(list(regions.values()))), 0, {}
+    for name, rows in regions.items():
+        views[name] = flat[start : start + len(rows)]
+        start += len(rows)
+    torch.save(views, path)
