@@ -33,7 +33,7 @@ setup: link
 
 $(STAMP): requirements.txt requirements-dev.txt pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "vlx: no '$(PYTHON)' on PATH, expected Python 3.11 or newer; try make setup PYTHON=python3.11" >&2; exit 2; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "vlx: '$(PYTHON)' is $$($(PYTHON) --version 2>&1), expected Python 3.11 or newer; try make setup PYTHON=python3.11" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "vlx: '$(PYTHON)' is $$($(PYTHON) --version 2>&1 | head -n 1), expected Python 3.11 or newer; try make setup PYTHON=python3.11" >&2; exit 2; }
 	@echo "[1/4] virtual environment $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 	@echo "[2/4] pinned packages with torch (about 90 seconds, more on a slow line)"

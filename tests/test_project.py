@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -228,6 +229,12 @@ def test_readme_scripts_exist_and_take_the_options() -> None:
         if len(words) > 1 and words[1].startswith("entrypoints/"):
             assert (ROOT / words[1]).is_file()
             config.parse(config.VERBS[Path(words[1]).stem], [word for word in words[2:] if word != "--help"])
+
+
+def test_tests_cannot_reach_the_network() -> None:
+    for host in ("192.0.2.1", "example.org"):
+        with pytest.raises(RuntimeError, match="tests use no network"):
+            socket.create_connection((host, 80), timeout=1)
 
 
 @pytest.fixture
