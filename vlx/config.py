@@ -75,7 +75,7 @@ class ModelFields(Config):
     attention_dropout: float = option(0.0, "on attention probabilities", low=0, high=0.99)
     classifier: str = option("mlp", "the head", choices=("linear", "mlp"))
     vocab: str = option("", "a WordPiece vocab.txt; empty: trained on the corpus")
-    vocab_size: int = option(1_000, "of a vocabulary trained on the corpus, at most", low=50)
+    vocab_size: int = option(2_000, "of a vocabulary trained on the corpus, at most", low=50)
     max_text_tokens: int = option(55, "statement length, [CLS] and [SEP] included", low=3)
     max_regions: int = option(40, "regions of an image, the detector's first", low=1)
 
@@ -131,7 +131,7 @@ class DistillConfig(TrainFields, ModelFields, DataFields, RunFields):
     """Teach a small student what a large teacher knows. Model fields are the teacher's."""
 
     steps: int = option(500, "optimizer steps of the student; 0: count in epochs", low=0)
-    warmup_steps: int = option(25, "steps of rising learning rate", low=0)
+    warmup_steps: int = option(50, "steps of rising learning rate", low=0)
     train_examples: int = option(4_000, "labelled statements the student sees (the teacher sees all); 0: all", low=0)
     teacher: str = option("", "folder, original checkpoint or models:/name@alias; empty: trained here, once for each corpus")
     teacher_steps: int = option(1_750, "optimizer steps of a teacher trained here", low=1)

@@ -4,7 +4,8 @@ UserError
 ├── ConfigError       an option is unknown, of the wrong type, or impossible
 ├── CorpusError       data files are missing, corrupt or do not fit together
 ├── CheckpointError   weights are missing, corrupt or of another model
-└── RegistryError     a registered model, version or alias is not there
+├── RegistryError     a registered model, version or alias is not there
+└── TrainingError     training cannot go on with these options
 """
 
 
@@ -28,3 +29,7 @@ class CheckpointError(UserError):
 
 class RegistryError(UserError):
     """A registered model, version or alias is not there."""
+
+
+class TrainingError(UserError):
+    """Training cannot go on with these options."""

@@ -6,6 +6,7 @@ Shapes: B sequences, T text tokens, R regions, L = positions the encoder sees, H
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 
 class Embeddings(nn.Module):
@@ -64,7 +65,7 @@ class DenseNorm(nn.Module):
         return self.LayerNorm(residual + self.dropout(self.dense(x)))
 
 
-class Layer(nn.Module):
+class Layer(GradientCheckpointingLayer):
     """One post-LayerNorm transformer layer: attention, then the feed-forward part with the exact (erf) GELU."""
 
     def __init__(

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 
 from vlx.models.layers import Embeddings, Layer, Pooler, box_terms, pack, pack_mask, unpack
@@ -57,7 +56,6 @@ class Encoder(nn.Module):
 
     def __init__(self, config: OscarConfig) -> None:
         super().__init__()
-        self.gradient_checkpointing = False
         self.layer = nn.ModuleList(
             Layer(
                 config.hidden_size,
@@ -74,10 +72,7 @@ class Encoder(nn.Module):
         """hidden [M,L,H], key_mask [M,L] -> the input and every layer's output."""
         states = [hidden]
         for layer in self.layer:
-            if self.gradient_checkpointing and self.training:
-                states.append(checkpoint(layer, states[-1], key_mask, use_reentrant=False))
-            else:
-                states.append(layer(states[-1], key_mask))
+            states.append(layer(states[-1], key_mask))
         return states
 
     def attentions(self, states: list[Tensor], key_mask: Tensor) -> tuple[Tensor, ...]:

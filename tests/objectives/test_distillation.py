@@ -1,0 +1,77 @@
+"""Losses against numbers computed by hand, and the views of multimodal distillation."""
+
+import math
+
+import torch
+from tests.models.test_oscar import config, example
+
+from vlx.models.oscar import Oscar
+from vlx.objectives import cross_entropy, distillation, kd_loss, soft_target_bce
+from vlx.objectives.distillation import image_view, text_view
+
+
+def test_kd_of_a_hand_computed_pair() -> None:
+    # teacher softmax(ln 3, 0) = (3/4, 1/4), student (1/2, 1/2): KL = .75 ln 1.5 + .25 ln .5
+    expected = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
+    student, teacher = torch.zeros(1, 2), torch.tensor([[math.log(3.0), 0.0]])
+    assert math.isclose(kd_loss(student, teacher, 1.0).item(), expected, rel_tol=1e-5)
+    # at temperature 2 the teacher says softmax(ln(3)/2, 0), and the loss is multiplied by 4
+    p = math.sqrt(3) / (math.sqrt(3) + 1)
+    warm = 4 * (p * math.log(2 * p) + (1 - p) * math.log(2 * (1 - p)))
+    assert math.isclose(kd_loss(student, teacher, 2.0).item(), warm, rel_tol=1e-5)
+
+
+def test_bce_sums_over_answers_and_averages_over_examples() -> None:
+    logits, targets = torch.zeros(2, 3), torch.tensor([[1.0, 0.0, 0.3], [0.0, 0.0, 0.0]])
+    assert math.isclose(soft_target_bce(logits, {"targets": targets}).item(), 3 * math.log(2), rel_tol=1e-6)
+
+
+def models() -> tuple[Oscar, Oscar]:
+    torch.manual_seed(1)
+    teacher, student = Oscar(config(num_choice=2, num_hidden_layers=2)), Oscar(config(num_choice=2, num_hidden_layers=1))
+    for model in (teacher, student):
+        for weight in model.parameters():
+            torch.nn.init.normal_(weight, std=0.3)
+    return teacher, student.eval()
+
+
+def test_alpha_mixes_task_and_teacher() -> None:
+    teacher, student = models()
+    batch = example(1, 5, (3, 2)) | {"labels": torch.tensor([1])}
+    totals = {
+        alpha: distillation("kd", teacher, cross_entropy, alpha=alpha, temperature=2.0)(student, batch)
+        for alpha in (0.0, 0.25, 1.0)
+    }
+    parts = totals[0.25].parts
+    assert torch.isclose(totals[0.0].total, parts["task"])
+    assert torch.isclose(totals[1.0].total, parts["kd"])
+    assert torch.isclose(totals[0.25].total, 0.75 * parts["task"] + 0.25 * parts["kd"])
+
+
+def test_the_teacher_gets_no_gradient_and_no_dropout() -> None:
+    teacher, student = models()
+    teacher.train()
+    batch = example(1, 5, (3, 2)) | {"labels": torch.tensor([1])}
+    distillation("mkd", teacher, cross_entropy, alpha=0.5, temperature=2.0)(student, batch).total.backward()
+    assert not teacher.training
+    assert all(weight.grad is None for weight in teacher.parameters())
+    assert any(weight.grad is not None for weight in student.parameters())
+
+
+def test_a_view_gives_the_logits_of_the_masked_batch() -> None:
+    teacher, _ = models()
+    teacher.eval()
+    batch = example(2, 6, (4, 2))
+    no_regions = batch | {"region_mask": torch.zeros_like(batch["region_mask"])}
+    no_text = batch | {"text_mask": torch.zeros_like(batch["text_mask"])}
+    torch.testing.assert_close(teacher(text_view(batch)).logits, teacher(no_regions).logits, atol=1e-5, rtol=0)
+    torch.testing.assert_close(teacher(image_view(batch)).logits, teacher(no_text).logits, atol=1e-5, rtol=0)
+
+
+def test_mkd_weighs_its_views_as_the_original() -> None:
+    teacher, student = models()
+    batch = example(3, 6, (4, 2)) | {"labels": torch.tensor([0])}
+    losses = distillation("mkd", teacher, cross_entropy, alpha=1.0, temperature=5.0)(student, batch)
+    parts = losses.parts
+    expected = 0.5 * parts["kd_full"] + 0.25 * parts["kd_text"] + 0.25 * parts["kd_image"]
+    assert torch.isclose(losses.total, expected)

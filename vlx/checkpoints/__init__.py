@@ -1,0 +1,76 @@
+"""Models in and out: vlx's own folders, the originals' checkpoints, registered versions."""
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from vlx import tracking
+from vlx.checkpoints.oscar import load_oscar, read_weights
+from vlx.checkpoints.report import LoadReport, load_weights
+from vlx.errors import CheckpointError
+from vlx.models.oscar import Oscar, OscarConfig
+from vlx.tokenization import WordPiece
+
+log = logging.getLogger("vlx")
+META = "vlx.json"  # what config.json cannot say: task, images, detector, lengths, data
+
+
+@dataclass
+class Loaded:
+    """A model with all it needs to be used again. meta: system, task, num_images, region_dim, detector, max_text_tokens,
+    max_regions, data_fingerprint, and for a registered version its `uri` and `version`."""
+
+    model: PreTrainedModel
+    tokenizer: WordPiece
+    meta: dict[str, Any]
+    report: LoadReport
+
+
+def save(folder: Path, model: PreTrainedModel, tokenizer: WordPiece, meta: dict[str, Any]) -> Path:
+    """Write config.json, model.safetensors, vocab.txt and, last, vlx.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    tokenizer.save(folder)
+    (folder / META).write_text(json.dumps(meta, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    return folder
+
+
+def load(uri: str | Path, *, new_head: bool = False) -> Loaded:
+    """Load a vlx folder, an original Oscar folder, or models:/name@alias. Raises CheckpointError or RegistryError."""
+    remote = str(uri).startswith(("models:/", "runs:/"))
+    folder = tracking.download(str(uri)) if remote else Path(uri)
+    if (folder / META).is_file():
+        loaded = load_own(folder)
+    elif (folder / "pytorch_model.bin").is_file():
+        model, report = load_oscar(folder, new_head=new_head)
+        loaded = Loaded(model, WordPiece.load(folder / "vocab.txt"), original_meta(model), report)
+    else:
+        raise CheckpointError(f"{uri}: no {META} and no pytorch_model.bin there; expected a model folder or models:/name@alias.")
+    loaded.meta["uri"] = str(uri)
+    log.info("%s", loaded.report.summary())
+    return loaded
+
+
+def load_own(folder: Path) -> Loaded:
+    try:
+        meta = json.loads((folder / META).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{folder / META}: not JSON ({error}).") from error
+    model = Oscar(OscarConfig.from_pretrained(folder))
+    report = load_weights(model, read_weights(folder / "model.safetensors"), source=str(folder))
+    return Loaded(model, WordPiece.load(folder / "vocab.txt"), meta, report)
+
+
+def original_meta(model: Oscar) -> dict[str, Any]:
+    """An original folder names no task: the number of images and of answers tell."""
+    config = model.config
+    task = "nlvr2" if (config.num_choice, config.num_labels) == (2, 2) else ""
+    region_dim = config.img_feature_dim - 6 * config.box_terms
+    return {"system": "oscar", "task": task, "num_images": config.num_choice, "region_dim": region_dim, "detector": "external"}
+
+
+__all__ = ["LoadReport", "Loaded", "load", "save"]

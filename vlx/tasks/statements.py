@@ -1,0 +1,68 @@
+"""NLVR2 and NLVR: is the English statement true of these two pictures, or these three boxes?"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+
+from vlx.objectives.supervised import TaskLoss, cross_entropy
+from vlx.tasks.base import Encoded, Splits
+from vlx.tasks.metrics import accuracy, consistency
+from vlx.tokenization import WordPiece
+
+
+@dataclass(frozen=True)
+class StatementTask:
+    """A statement over `num_images` pictures; label 1 = true. `submission` and `words` spell a line of the official file."""
+
+    name: str
+    num_images: int
+    splits: Splits
+    submission: str
+    words: tuple[str, str]
+    num_labels: int = 2
+    loss: TaskLoss = cross_entropy
+
+    def encode(self, examples: Dataset, tokenizer: WordPiece, *, limit: int) -> list[Encoded]:
+        """Every image of a statement sees the same [CLS] statement [SEP] (specs: Oscar b.1, b.4, without tags)."""
+        texts = tokenizer.encode(examples["sentence"], limit=limit)
+        rows = zip(texts, examples["image_ids"], examples["label"], strict=True)
+        return [Encoded(ids, tuple(images), label) for ids, images, label in rows]
+
+    def score(self, examples: Dataset, probabilities: np.ndarray) -> dict[str, float]:
+        """Official accuracy and consistency, 0..1."""
+        labels, chosen = examples["label"], probabilities.argmax(1).tolist()
+        return {"accuracy": accuracy(labels, chosen), "consistency": consistency(examples["group"], labels, chosen)}
+
+    def predictions(self, examples: Dataset, probabilities: np.ndarray) -> dict[str, Sequence[Any]]:
+        """One row an example, for the predictions table."""
+        chosen = probabilities.argmax(1)
+        return {
+            "identifier": examples["identifier"],
+            "statement": examples["sentence"],
+            "category": examples["category"],
+            "image_ids": examples["image_ids"],
+            "label": [self.words[label] for label in examples["label"]],
+            "prediction": [self.words[label] for label in chosen],
+            "score": probabilities[:, 1].round(4).tolist(),
+            "right": (chosen == np.asarray(examples["label"])).tolist(),
+        }
+
+    def write_submission(self, examples: Dataset, probabilities: np.ndarray, path: Path) -> None:
+        """The official csv: `identifier,True` a line, in the order of the examples."""
+        rows = zip(examples["identifier"], probabilities.argmax(1), strict=True)
+        lines = [f"{self.submission.format(identifier)},{self.words[label]}" for identifier, label in rows]
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    def chance_level(self, examples: Dataset) -> float:
+        """Accuracy of always giving the more frequent answer."""
+        share = float(np.mean(examples["label"]))
+        return max(share, 1 - share)
+
+
+NLVR2 = StatementTask("nlvr2", 2, Splits("train", "dev", "test1"), "{}", ("False", "True"))
+# Official NLVR files name the picture; its boxes are read in their published order, permutation 0.
+NLVR = StatementTask("nlvr", 3, Splits("train", "val", "dev"), "dev-{}-0.png", ("false", "true"))

@@ -1,0 +1,243 @@
+"""The one training loop. Every stage, method and task runs through `fit`."""
+
+import json
+import logging
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from vlx.config import TrainFields
+from vlx.errors import TrainingError
+from vlx.objectives import Objective
+from vlx.progress import meter
+from vlx.training.batching import Split, epoch_batches
+from vlx.training.device import accelerator_for
+from vlx.training.optim import build_optimizer, linear_factor, set_lr
+from vlx.training.state import Progress, load_checkpoint, save_checkpoint, save_weights
+
+log = logging.getLogger("vlx")
+Batch = dict[str, Tensor]
+Validate = Callable[[nn.Module], dict[str, float]]  # must hold "accuracy", by which the best step is chosen
+
+
+class Run(Protocol):
+    """What the loop needs of a tracking run."""
+
+    def log_metrics(self, metrics: dict[str, float], *, step: int) -> None: ...
+
+    def stop_if_asked(self, before: Callable[[], None]) -> None: ...
+
+
+class Hook(Protocol):
+    """Something that also moves before each step, with its own module and optimizer in the checkpoint (Reptile)."""
+
+    teacher: nn.Module
+    optimizer: Optimizer
+
+    def before_step(
+        self, student: nn.Module, batches: Sequence[Batch], step: int, accelerator: Accelerator
+    ) -> dict[str, float]: ...
+
+
+@dataclass(frozen=True)
+class Best:
+    """The step whose weights scored highest on the validation split, and that score."""
+
+    value: float
+    step: int
+
+
+class Trainer:
+    """Model, optimizer, hook and position. `step` makes one update from one global batch."""
+
+    def __init__(
+        self, model: nn.Module, objective: Objective, cfg: TrainFields, *, total: int, hook: Hook | None = None
+    ) -> None:
+        self.accelerator = accelerator_for(cfg.precision)
+        optimizer = build_optimizer(model, cfg.optimizer, lr=cfg.lr, weight_decay=cfg.weight_decay)
+        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        self.objective, self.cfg, self.total, self.hook = objective, cfg, total, hook
+        self.modules, self.optimizers = {"model": model}, {"model": optimizer}
+        if hook:
+            self.modules["teacher"], self.optimizers["teacher"] = hook.teacher, hook.optimizer
+        self.progress = Progress()
+
+    def micro_batches(self, split: Split, indices: list[int]) -> list[Batch]:
+        """This process's share of a global batch, in at most `accumulation` parts, on the device."""
+        mine = indices[self.accelerator.process_index :: self.accelerator.num_processes]
+        parts = [part for part in (mine[j :: self.cfg.accumulation] for j in range(self.cfg.accumulation)) if part]
+        return [{name: x.to(self.accelerator.device) for name, x in split.batch(part).items()} for part in parts]
+
+    def step(self, batches: Sequence[Batch]) -> dict[str, float]:
+        """One optimizer step. Returns the batch's mean losses and norms; raises TrainingError if the loss is not finite."""
+        self.model.train()
+        moved = self.hook.before_step(self.model, batches, self.progress.step, self.accelerator) if self.hook else {}
+        examples = sum(len(batch["input_ids"]) for batch in batches)
+        sums: dict[str, Tensor] = {}
+        for number, batch in enumerate(batches, start=1):
+            share = len(batch["input_ids"]) / examples
+            with nullcontext() if number == len(batches) else self.accelerator.no_sync(self.model):
+                with self.accelerator.autocast():
+                    losses = self.objective(self.model, batch)
+                self.accelerator.backward(losses.total * share)
+            for name, value in ({"loss": losses.total.detach()} | losses.parts).items():
+                sums[name] = sums.get(name, torch.zeros_like(value)) + value * share
+        sums["grad_norm"] = self.accelerator.clip_grad_norm_(self.model.parameters(), self.cfg.max_grad_norm)
+        metrics = dict(zip(sums, torch.stack(list(sums.values())).tolist(), strict=True)) | moved
+        self.update(metrics["loss"])
+        return metrics
+
+    def update(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise TrainingError(f"the loss is {loss} at step {self.progress.step + 1}; lower lr={self.cfg.lr:g}.")
+        factor = linear_factor(self.progress.step, warmup=self.cfg.warmup_steps, total=self.total)
+        set_lr(self.optimizer, self.cfg.lr * factor)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.progress.step += 1
+
+    def add(self, metrics: dict[str, float]) -> None:
+        sums = self.progress.sums
+        self.progress.sums = {name: sums.get(name, 0.0) + value for name, value in metrics.items()}
+
+
+def fit(
+    model: nn.Module,
+    objective: Objective,
+    train: Split,
+    validate: Validate,
+    cfg: TrainFields,
+    run: Run,
+    *,
+    folder: Path,
+    title: str,
+    hook: Hook | None = None,
+) -> Best:
+    """Train `model` in place and leave it with its best weights; a hook's teacher keeps its last.
+
+    `folder` holds the checkpoints: the same folder again continues to the same bits, and returns at once when done.
+    """
+    if (folder / "done.json").is_file():
+        return restore_best(folder, model, hook)
+    trainer = Trainer(model, objective, cfg, total=total_steps(cfg, len(train)), hook=hook)
+    torch.manual_seed(cfg.seed + trainer.accelerator.process_index)  # dropout
+    trainer.progress = load_checkpoint(folder, trainer.modules, trainer.optimizers) or trainer.progress
+    train_to_end(trainer, train, validate, run, folder=folder, title=title)
+    save_result(trainer, folder)
+    return restore_best(folder, model, hook)
+
+
+def total_steps(cfg: TrainFields, examples: int) -> int:
+    return cfg.steps or cfg.epochs * math.ceil(examples / cfg.batch_size)
+
+
+def train_to_end(trainer: Trainer, train: Split, validate: Validate, run: Run, *, folder: Path, title: str) -> None:
+    progress, cfg = trainer.progress, trainer.cfg
+    speed = Speed()
+    with meter(title, trainer.total) as bar:
+        bar.resume(progress.step)
+        if progress.step:
+            log.info("%s: continuing after step %d of %d.", title, progress.step, trainer.total)
+        while progress.step < trainer.total:
+            order = epoch_batches(train.lengths, cfg.batch_size, seed=cfg.seed, epoch=progress.epoch)
+            for indices in order[progress.batch :]:
+                batches = trainer.micro_batches(train, indices)
+                trainer.add(trainer.step(batches))
+                speed.count(batches)
+                progress.batch += 1
+                bar.advance(note=f"best {progress.best_value:.3f}" if progress.best_step >= 0 else "")
+                after_step(trainer, validate, run, speed, folder)
+                if progress.step == trainer.total:
+                    return
+            progress.epoch, progress.batch = progress.epoch + 1, 0
+
+
+def after_step(trainer: Trainer, validate: Validate, run: Run, speed: "Speed", folder: Path) -> None:
+    """Log, evaluate and save where the step number asks for it."""
+    progress, cfg = trainer.progress, trainer.cfg
+    step, last = progress.step, progress.step == trainer.total
+    if step % cfg.log_every == 0 or last:
+        count = (step - 1) % cfg.log_every + 1
+        means = {f"train/{name}": value / count for name, value in progress.sums.items()}
+        run.log_metrics(means | {"train/lr": trainer.optimizer.param_groups[0]["lr"]} | speed.read(), step=step)
+        progress.sums = {}
+    if step % cfg.eval_every == 0 or last:
+        scores = validate(trainer.model)
+        run.log_metrics({f"val/{name}": value for name, value in scores.items()}, step=step)
+        if scores["accuracy"] > progress.best_value:
+            progress.best_value, progress.best_step = scores["accuracy"], step
+            save_weights(trainer.modules["model"], best_file(folder, step))
+    save = lambda: checkpoint(trainer, folder)  # noqa: E731
+    if step % cfg.checkpoint_every == 0 and not last:
+        save()
+    run.stop_if_asked(save)
+
+
+def checkpoint(trainer: Trainer, folder: Path) -> None:
+    """A full disk does not stop training: it goes on with the last good checkpoint."""
+    try:
+        save_checkpoint(folder, trainer.progress, trainer.modules, trainer.optimizers)
+    except OSError as error:
+        log.warning("%s: no checkpoint at step %d (%s).", folder, trainer.progress.step, error)
+
+
+def save_result(trainer: Trainer, folder: Path) -> None:
+    """Mark the stage as done; its checkpoints are no longer needed, its best weights are."""
+    if trainer.hook:
+        save_weights(trainer.hook.teacher, folder / "teacher.safetensors")
+    record = {"value": trainer.progress.best_value, "step": trainer.progress.best_step}
+    partial = folder / f".done.{os.getpid()}"
+    partial.write_text(json.dumps(record), encoding="utf-8")
+    os.replace(partial, folder / "done.json")
+    for old in [*folder.glob("step-*"), *folder.glob("best-*.safetensors")]:
+        if old != best_file(folder, record["step"]):
+            shutil.rmtree(old) if old.is_dir() else old.unlink()
+
+
+def restore_best(folder: Path, model: nn.Module, hook: Hook | None) -> Best:
+    best = Best(**json.loads((folder / "done.json").read_text(encoding="utf-8")))
+    model.load_state_dict(load_file(best_file(folder, best.step)))
+    if hook:
+        hook.teacher.load_state_dict(load_file(folder / "teacher.safetensors"))
+    return best
+
+
+def best_file(folder: Path, step: int) -> Path:
+    return folder / f"best-{step:08d}.safetensors"
+
+
+class Speed:
+    """Examples a second and the share of padding since the last reading."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self.started, self.examples, self.real, self.places = time.monotonic(), 0, 0, 0
+
+    def count(self, batches: Sequence[Batch]) -> None:
+        for batch in batches:
+            self.examples += len(batch["input_ids"])
+            self.real += int((batch["layout"] >= 0).sum())
+            self.places += batch["layout"].numel()
+
+    def read(self) -> dict[str, float]:
+        seconds = time.monotonic() - self.started
+        values = {
+            "train/examples_per_second": self.examples / seconds,
+            "train/padding_share": 1 - self.real / max(self.places, 1),
+        }
+        self.reset()
+        return values

@@ -1,0 +1,171 @@
+"""The stages that entry points are made of: a starting point, a teacher, a student."""
+
+import dataclasses
+import logging
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from vlx import checkpoints, tasks, tracking, workspace
+from vlx.checkpoints import LoadReport, Loaded
+from vlx.config import DistillConfig, FinetuneConfig, ModelFields
+from vlx.corpora import Corpus
+from vlx.errors import CheckpointError
+from vlx.models.oscar import Oscar, OscarConfig
+from vlx.models.student import student_from
+from vlx.objectives import Objective, distillation, supervised
+from vlx.tokenization import WordPiece
+from vlx.training.batching import Data, open_data
+from vlx.training.evaluation import validator
+from vlx.training.loop import fit, total_steps
+from vlx.training.optim import linear_factor
+from vlx.training.reptile import Reptile
+from vlx.training.results import Result, publish, read_result
+
+log = logging.getLogger("vlx")
+
+
+def new_model(cfg: ModelFields, task: tasks.Task, corpus: Corpus, seed: int) -> Loaded:
+    """A model from scratch, with the given vocabulary or one trained on the corpus's training texts."""
+    texts = corpus.examples(task.name, task.splits.train)["sentence"]
+    tokenizer = WordPiece.load(Path(cfg.vocab)) if cfg.vocab else WordPiece.train(texts, size=cfg.vocab_size)
+    config = OscarConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=cfg.hidden_size,
+        num_hidden_layers=cfg.layers,
+        num_attention_heads=cfg.heads,
+        intermediate_size=cfg.intermediate_size,
+        hidden_dropout_prob=cfg.dropout,
+        attention_probs_dropout_prob=cfg.attention_dropout,
+        max_position_embeddings=cfg.max_text_tokens,
+        img_feature_dim=corpus.region_dim + 6,
+        classifier=cfg.classifier,
+        num_choice=task.num_images,
+        num_labels=task.num_labels,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Oscar(config)
+    return Loaded(model, tokenizer, meta_of(cfg, task, corpus), LoadReport("from scratch"))
+
+
+def meta_of(cfg: ModelFields, task: tasks.Task, corpus: Corpus) -> dict[str, str | int]:
+    return {
+        "system": cfg.model,
+        "task": task.name,
+        "num_images": task.num_images,
+        "region_dim": corpus.region_dim,
+        "detector": corpus.detector,
+        "max_text_tokens": cfg.max_text_tokens,
+        "max_regions": cfg.max_regions,
+        "data_fingerprint": corpus.fingerprint,
+    }
+
+
+def load_for(uri: str, task: tasks.Task, corpus: Corpus, *, new_head: bool = False) -> Loaded:
+    """A model that fits this task and these regions. Raises CheckpointError if it is another task's."""
+    loaded = checkpoints.load(uri, new_head=new_head)
+    if loaded.meta["task"] != task.name:
+        other = loaded.meta["task"] or f"{loaded.meta['num_images']} images, {loaded.model.config.num_labels} answers"
+        raise CheckpointError(f"{uri}: a model of another task ({other}); expected one of task={task.name}.")
+    if loaded.meta["region_dim"] != corpus.region_dim:
+        dims = f"{loaded.meta['region_dim']} features a region, the corpus has {corpus.region_dim}"
+        raise CheckpointError(f"{uri}: reads {dims}; prepare the corpus with the features it was trained on.")
+    return loaded
+
+
+def finetune(cfg: FinetuneConfig, task: tasks.Task, corpus: Corpus, run: tracking.Run, *, title: str) -> Result:
+    """Train on labels alone, then publish."""
+    learner = load_for(cfg.weights, task, corpus, new_head=True) if cfg.weights else new_model(cfg, task, corpus, cfg.seed)
+    data = open_data(corpus, task, learner.tokenizer, cfg, limit=cfg.train_examples)
+    log_inputs(run, data)
+    validate = validator(task, data.validation)
+    best = fit(
+        learner.model, supervised(task.loss), data.train, validate, cfg, run, folder=run.folder / "training", title=title
+    )
+    return publish(run, learner, data, task, best, role=cfg.role, title=title, tags={})
+
+
+def obtain_teacher(cfg: DistillConfig, task: tasks.Task, corpus: Corpus) -> tuple[Loaded, Result | None]:
+    """The given teacher, or the one kept for this corpus and these options, or a new one, in a run of its own."""
+    if cfg.teacher:
+        return load_for(cfg.teacher, task, corpus), None
+    own = teacher_config(cfg)
+    with workspace.hold(Path(cfg.work_dir) / "teachers" / f"{task.name}-{workspace.key(own.as_dict(), corpus.fingerprint)}") as folder:
+        result = read_result(folder)
+        if result is None:
+            name = f"teacher of {task.name}: {own.layers} layers, width {own.hidden_size}"
+            with tracking.run(own, name=name, folder=folder, description="Trained on labels, to be distilled.") as run:
+                result = finetune(own, task, corpus, run, title="teacher")
+        else:
+            log.info("teacher: kept from an earlier run, %s.", folder)
+    return load_for(result.model, task, corpus), result
+
+
+def teacher_config(cfg: DistillConfig) -> FinetuneConfig:
+    """The fine-tuning that makes the teacher: the same options, its own steps and learning rate, all labels."""
+    shared = {spec.name for spec in dataclasses.fields(FinetuneConfig)} & {spec.name for spec in dataclasses.fields(cfg)}
+    options = {name: getattr(cfg, name) for name in shared}
+    own = {"steps": cfg.teacher_steps, "epochs": 0, "lr": cfg.teacher_lr, "train_examples": 0, "role": "teacher"}
+    return FinetuneConfig(**(options | own | {"preset": "", "description": ""}))
+
+
+def train_student(
+    cfg: DistillConfig, task: tasks.Task, data: Data, teacher: Loaded, run: tracking.Run, *, title: str, tags: dict[str, str]
+) -> Result:
+    """Distil `teacher` into a student made from it, then publish. With reptile the teacher moves."""
+    student = start_student(cfg, teacher)
+    objective = distillation(cfg.method, teacher.model, task.loss, alpha=cfg.alpha, temperature=cfg.temperature)
+    hook = reptile(cfg, teacher.model, student.model, objective, data) if cfg.reptile else None
+    validate, folder = validator(task, data.validation), run.folder / "training"
+    best = fit(student.model, objective, data.train, validate, cfg, run, folder=folder, title=title, hook=hook)
+    if hook:
+        checkpoints.save(run.folder / "teacher", teacher.model, teacher.tokenizer, teacher.meta)
+    return publish(run, student, data, task, best, role="student", title=title, tags=tags)
+
+
+def train_baseline(
+    cfg: DistillConfig, task: tasks.Task, data: Data, teacher: Loaded, parent: tracking.Run, *, title: str
+) -> Result:
+    """The same student from the same start, on labels alone, in a child run."""
+    folder = parent.folder / "baseline"
+    kept = read_result(folder)
+    if kept:
+        return kept
+    student = start_student(cfg, teacher)
+    with tracking.run(cfg, name=title, folder=folder, parent=parent, description="What distillation must beat.") as run:
+        validate = validator(task, data.validation)
+        best = fit(student.model, supervised(task.loss), data.train, validate, cfg, run, folder=folder / "training", title=title)
+        return publish(run, student, data, task, best, role="baseline", title=title, tags={})
+
+
+def start_student(cfg: DistillConfig, teacher: Loaded) -> Loaded:
+    model = student_from(teacher.model, layers=cfg.student_layers, init=cfg.student_init, seed=cfg.seed)
+    return dataclasses.replace(teacher, model=model, meta={name: value for name, value in teacher.meta.items() if name != "uri"})
+
+
+def reptile(cfg: DistillConfig, teacher: nn.Module, student: nn.Module, objective: Objective, data: Data) -> Reptile:
+    total = total_steps(cfg, len(data.train))
+    factor = 1.0 if cfg.inner_lr == "constant" else linear_factor(0, warmup=cfg.warmup_steps, total=total)
+    return Reptile(
+        teacher,
+        student,
+        objective,
+        strategy=cfg.strategy,
+        meta_lr=cfg.meta_lr,
+        inner_lr=cfg.lr * factor,
+        warmup=cfg.warmup_steps,
+        total=total,
+        optimizer=cfg.optimizer,
+        weight_decay=cfg.weight_decay,
+        max_grad_norm=cfg.max_grad_norm,
+    )
+
+
+def log_inputs(run: tracking.Run, data: Data) -> None:
+    """Which examples a run saw, by fingerprint."""
+    for split, context in zip(data, ("train", "validation", "test"), strict=True):
+        digest = f"{split.corpus.fingerprint[:12]}-{split.name}-{len(split)}"
+        profile = {"examples": len(split), "split": split.name, "fingerprint": split.corpus.fingerprint}
+        run.log_input(name=f"{split.corpus.path.name}/{split.name}", digest=digest, source=split.corpus.path, context=context, profile=profile)

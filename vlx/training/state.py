@@ -1,0 +1,152 @@
+"""Checkpoints: everything a resume needs, written at step boundaries, atomically, checked when read."""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+log = logging.getLogger("vlx")
+KEEP = 2  # newest checkpoints kept; an older one stands in for a damaged one
+
+
+@dataclass
+class Progress:
+    """Where training stands. `step` counts optimizer steps done; `batch` the batches used of `epoch`."""
+
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0
+    best_step: int = -1
+    best_value: float = -1.0
+    sums: dict[str, float] = field(default_factory=dict)  # of the training metrics since they were last logged
+
+
+def save_checkpoint(
+    folder: Path, progress: Progress, modules: dict[str, nn.Module], optimizers: dict[str, Optimizer]
+) -> None:
+    """Write `folder`/step-N whole or not at all, then drop all but the newest."""
+    final = folder / f"step-{progress.step:08d}"
+    partial = folder / f".{final.name}.{os.getpid()}"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    layout = {name: pack_optimizer(optimizer) for name, optimizer in optimizers.items()}
+    for name, module in modules.items():
+        save_file(contiguous(module.state_dict()), partial / f"{name}.safetensors")
+    for name, (tensors, _) in layout.items():
+        save_file(tensors, partial / f"{name}.optimizer.safetensors")
+    save_file(random_states(), partial / "random.safetensors")
+    record = {"progress": asdict(progress), "optimizers": {name: groups for name, (_, groups) in layout.items()}}
+    record["sha256"] = {file.name: digest(file) for file in sorted(partial.iterdir())}
+    (partial / "state.json").write_text(json.dumps(record), encoding="utf-8")
+    for file in partial.iterdir():
+        flush(file)
+    shutil.rmtree(final, ignore_errors=True)  # a damaged one of the same step
+    os.replace(partial, final)
+    flush(folder)
+    for old in sorted(folder.glob("step-*"))[:-KEEP]:
+        shutil.rmtree(old)
+
+
+def load_checkpoint(
+    folder: Path, modules: dict[str, nn.Module], optimizers: dict[str, Optimizer]
+) -> Progress | None:
+    """Restore the newest whole checkpoint of `folder` into these objects; None if there is none."""
+    for stale in folder.glob(".step-*"):
+        shutil.rmtree(stale)
+    for saved in sorted(folder.glob("step-*"), reverse=True):
+        record = read_record(saved)
+        if record is None:
+            continue
+        for name, module in modules.items():
+            module.load_state_dict(load_file(saved / f"{name}.safetensors"))
+        for name, optimizer in optimizers.items():
+            tensors = load_file(saved / f"{name}.optimizer.safetensors")
+            unpack_optimizer(optimizer, tensors, record["optimizers"][name])
+        restore_random_states(load_file(saved / "random.safetensors"))
+        return Progress(**record["progress"])
+    return None
+
+
+def read_record(saved: Path) -> dict[str, Any] | None:
+    """state.json of a checkpoint whose files all have their checksum; otherwise None and a warning."""
+    try:
+        record = json.loads((saved / "state.json").read_text(encoding="utf-8"))
+        damaged = [name for name, sha in record["sha256"].items() if digest(saved / name) != sha]
+        if not damaged:
+            return record
+        reason = f"{', '.join(damaged)} changed since it was written"
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        reason = f"{type(error).__name__}: {error}"
+    log.warning("%s: damaged checkpoint (%s); going back to the one before.", saved, reason)
+    return None
+
+
+def pack_optimizer(optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """An optimizer's state as named tensors and plain values."""
+    state = optimizer.state_dict()
+    entries = [(f"{index}.{key}", value) for index, values in state["state"].items() for key, value in values.items()]
+    tensors = {name: value for name, value in entries if isinstance(value, Tensor)}
+    plain = {name: value for name, value in entries if not isinstance(value, Tensor)}
+    return contiguous(tensors), {"plain": plain, "groups": state["param_groups"]}
+
+
+def unpack_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor], layout: dict[str, Any]) -> None:
+    state: dict[int, dict[str, Any]] = {}
+    for name, value in (tensors | layout["plain"]).items():
+        index, key = name.split(".", 1)
+        state.setdefault(int(index), {})[key] = value
+    for group in layout["groups"]:
+        group["betas"] = tuple(group["betas"])
+    optimizer.load_state_dict({"state": state, "param_groups": layout["groups"]})
+
+
+def random_states() -> dict[str, Tensor]:
+    """torch's generators; vlx draws from no other (order and data come from (seed, epoch, index))."""
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states |= {f"cuda{index}": state for index, state in enumerate(torch.cuda.get_rng_state_all())}
+    return states
+
+
+def restore_random_states(states: dict[str, Tensor]) -> None:
+    torch.set_rng_state(states["cpu"])
+    for name, state in states.items():
+        if name.startswith("cuda"):
+            torch.cuda.set_rng_state(state, int(name[4:]))
+
+
+def save_weights(model: nn.Module, path: Path) -> None:
+    """Weights alone, atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    save_file(contiguous(model.state_dict()), partial, metadata={"format": "pt"})
+    flush(partial)
+    os.replace(partial, path)
+
+
+def contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def flush(path: Path) -> None:
+    """Push a file or a folder's entries to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
