@@ -10,31 +10,23 @@ from vlx.training.batching import open_data
 
 def main(cfg: DistillConfig) -> float:
     """Teacher, student without distillation, distilled student. Returns the student's validation accuracy."""
-    task = tasks.load(cfg.task)
-    corpus = corpora.fetch(cfg.task, cfg.corpus, cfg.source, Path(cfg.work_dir), size=cfg.corpus_size, seed=cfg.corpus_seed, difficulty=cfg.difficulty)
+    task, corpus = tasks.load(cfg.task), corpora.of(cfg)
     stem = f"distill-{cfg.task}-{workspace.key(cfg.as_dict(), corpus.fingerprint)}"
-    title = f"{cfg.method}{'+reptile' if cfg.reptile else ''} {cfg.task}, {cfg.student_layers} layers"
-    with (
-        workspace.claim(Path(cfg.work_dir) / "runs", stem, resume=cfg.resume == "auto") as folder,
-        tracking.run(cfg, name=title, folder=folder, description=cfg.description or describe(cfg)) as run,
-    ):
-        teacher, trained = recipes.obtain_teacher(cfg, task, corpus)
-        data = open_data(corpus, task, teacher.tokenizer, cfg, limit=cfg.train_examples)
-        recipes.log_inputs(run, data)
-        rows = [trained or results.measure(teacher, data, task, title="teacher")]
-        if cfg.baseline:
-            rows.append(recipes.train_baseline(cfg, task, data, teacher, run, title="student without distillation"))
-        tags = results.as_tags(rows[0], teacher.meta["uri"])
-        rows.append(recipes.train_student(cfg, task, data, teacher, run, title="distilled student", tags=tags))
-        run.log_figure(tracking.comparison_figure(rows), "figures/comparison.png")
+    title = f"{cfg.method}{' + reptile' if cfg.reptile else ''} on {cfg.task}, {cfg.student_layers}-layer student"
+    with workspace.claim(Path(cfg.work_dir) / "runs", stem, resume=cfg.resume == "auto") as folder:
+        with tracking.run(cfg, name=title, folder=folder, description=cfg.description or recipes.describe(cfg)) as run:
+            teacher, trained = recipes.obtain_teacher(cfg, task, corpus)
+            data = open_data(corpus, task, teacher.tokenizer, cfg, limit=cfg.train_examples)
+            recipes.log_inputs(run, data)
+            rows = [trained or results.measure(teacher, data, task, title="teacher")]
+            if cfg.baseline:
+                rows.append(recipes.train_baseline(cfg, task, data, teacher, run, title="student without distillation"))
+            tags = results.lineage(rows[0])
+            rows.append(recipes.train_student(cfg, task, data, teacher, run, title="distilled student", tags=tags))
+            run.log_figure(tracking.comparison_figure([(row.title, row.scores) for row in rows]), "figures/comparison.png")
         results.finish(folder, rows[-1])
     results.show(rows, run, title)
     return rows[-1].validation
-
-
-def describe(cfg: DistillConfig) -> str:
-    labels = f"{cfg.train_examples:,} labelled statements" if cfg.train_examples else "all labelled statements"
-    return f"A {cfg.student_layers}-layer student of a {cfg.teacher or f'{cfg.layers}-layer teacher'}, on {labels}."
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import difflib
 import json
 import logging
 import math
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ import yaml
 from vlx.errors import ConfigError, UserError
 
 PRESETS = Path(__file__).parent / "presets"
+WRONG_TYPE = re.compile(r'"(\w+)": Expected a <class \'(\w+)\'>. Got value: (.*)')
 log = logging.getLogger("vlx")
 
 
@@ -206,7 +208,11 @@ def parse(schema: type[C], argv: Sequence[str] | None = None) -> C:
         parser.set_defaults(preset)
         return schema(**vars(parser.parse_args(words)))
     except jsonargparse.ArgumentError as error:
-        raise ConfigError(one_line(str(error))) from error
+        wrong = WRONG_TYPE.search(one_line(str(error)))
+        if wrong is None:
+            raise ConfigError(one_line(str(error))) from error
+        article = "an" if wrong[2] == "int" else "a"
+        raise ConfigError(f"{wrong[1]}={wrong[3]}: expected {article} {wrong[2]}.") from error
 
 
 def read_preset(name: str, names: Sequence[str], task: str) -> dict[str, Any]:

@@ -1,0 +1,24 @@
+"""Train one model on one task.  mlflow run . -e finetune -P task=nlvr2 -P weights=FOLDER"""
+
+from pathlib import Path
+
+from vlx import corpora, tasks, tracking, workspace
+from vlx.config import FinetuneConfig, launch
+from vlx.training import recipes, results
+
+
+def main(cfg: FinetuneConfig) -> float:
+    """Returns the validation accuracy of the best step."""
+    task, corpus = tasks.load(cfg.task), corpora.of(cfg)
+    stem = f"finetune-{cfg.task}-{workspace.key(cfg.as_dict(), corpus.fingerprint)}"
+    title = f"{cfg.model} on {cfg.task}, {cfg.layers} layers"
+    with workspace.claim(Path(cfg.work_dir) / "runs", stem, resume=cfg.resume == "auto") as folder:
+        with tracking.run(cfg, name=title, folder=folder, description=cfg.description) as run:
+            result = recipes.finetune(cfg, task, corpus, run, title=cfg.role)
+        results.finish(folder, result)
+    results.show([result], run, title)
+    return result.validation
+
+
+if __name__ == "__main__":
+    launch(main, FinetuneConfig)

@@ -1,0 +1,78 @@
+"""A corpus and a model small enough to train within a test: true when the left picture has more regions than the right."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vlx import corpora, tasks
+from vlx.config import DistillConfig
+from vlx.corpora import Corpus, Statement
+from vlx.corpora.store import CorpusWriter
+from vlx.models.oscar import Oscar
+from vlx.training.batching import Data, open_data
+from vlx.training.recipes import new_model
+
+DIM = 8
+SIZES = {"train": 48, "dev": 16, "test1": 16}
+TEXTS = ("the left picture has more", "there are more on the left side of the two", "left wins")
+
+
+def write_corpus(out: Path, seed: int = 0) -> Corpus:
+    """12 groups of four statements to train on; one to five regions a picture, of random features."""
+    random = np.random.default_rng(seed)
+    with CorpusWriter(out, dtype="float32") as writer:
+        for split, size in SIZES.items():
+            rows = []
+            for number in range(size):
+                counts = random.permutation(5)[:2] + 1
+                images = [f"{split}-{number}-img{side}" for side in (0, 1)]
+                for image, count in zip(images, counts, strict=True):
+                    corners = random.random((count, 2), dtype=np.float32) / 2
+                    boxes = np.concatenate([corners, corners + 0.25], 1)
+                    writer.add_image(image, random.random((count, DIM), dtype=np.float32), boxes, 64, 64)
+                group, label = f"{split}-{number // 4}", int(counts[0] > counts[1])
+                rows.append(Statement(f"{split}-{number}", group, TEXTS[number // 4 % 3], images, label, "toy"))
+            writer.add_statements("nlvr2", split, rows)
+        writer.commit(reader="toy", detector="external", source=[])
+    return corpora.open(out)
+
+
+def config(**options: object) -> DistillConfig:
+    """A distillation of 12 steps that writes a checkpoint every third."""
+    small = {"hidden_size": 16, "layers": 2, "heads": 2, "intermediate_size": 16, "dropout": 0.1, "vocab_size": 60}
+    short = {"steps": 12, "warmup_steps": 2, "batch_size": 8, "train_examples": 0, "student_layers": 1, "teacher_steps": 12}
+    often = {"eval_every": 4, "checkpoint_every": 3, "log_every": 2, "precision": "fp32"}
+    return DistillConfig(**(small | short | often | options))
+
+
+def setting(folder: Path, cfg: DistillConfig) -> tuple[Oscar, Data]:
+    """An untrained model and the three splits."""
+    task, corpus = tasks.load("nlvr2"), write_corpus(folder / "corpus")
+    learner = new_model(cfg, task, corpus, cfg.seed)
+    return learner.model, open_data(corpus, task, learner.tokenizer, cfg, limit=0)
+
+
+class Recorder:
+    """A run that only remembers; `stop_after` leaves as a signal would, at a step boundary, after the checkpoint."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.metrics: dict[int, dict[str, float]] = {}
+        self.steps, self.stop_after = 0, stop_after
+
+    def log_metrics(self, metrics: dict[str, float], *, step: int) -> None:
+        self.metrics.setdefault(step, {}).update(metrics)
+
+    def stop_if_asked(self, before: object) -> None:
+        self.steps += 1
+        if self.steps == self.stop_after:
+            raise Stopped
+
+
+class Stopped(Exception):
+    """The process ended here."""
+
+
+def same_weights(one: torch.nn.Module, two: torch.nn.Module) -> bool:
+    states = one.state_dict(), two.state_dict()
+    return all(torch.equal(states[0][name], states[1][name]) for name in states[0])
