@@ -1,0 +1,106 @@
+"""A served model: a statement and its pictures in, True or False and a score out."""
+
+import base64
+import binascii
+import warnings
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from mlflow.pyfunc import PythonModel, PythonModelContext
+from PIL import Image
+
+from vlx.errors import UserError
+
+Detect = Callable[[Image.Image], tuple[np.ndarray, np.ndarray]]  # picture -> features [R,D], boxes [R,4]
+LABELS = ("False", "True")
+PICTURE = "expected a path, base64 bytes or a data: URI of a picture"
+
+
+class StatementModel(PythonModel):
+    """The pyfunc of every model that vlx logs."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        from vlx import checkpoints
+        from vlx.corpora import regions
+
+        self.prepare(checkpoints.load(Path(context.artifacts["model"])), regions.detect, regions.DETECTOR)
+
+    def prepare(self, loaded: Any, detect: Detect, detector: str) -> None:
+        """loaded: .model, .tokenizer, .meta; detect: the detector named `detector`."""
+        if loaded.meta["detector"] != detector:
+            raise UserError(
+                f"this model reads regions of the detector {loaded.meta['detector']}, which is not part of vlx "
+                f"({detector} is); score it with the entry point evaluate on prepared features."
+            )
+        self.loaded, self.detect = loaded, detect
+        loaded.model.eval()
+
+    def predict(
+        self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
+        """Columns statement, image_0, image_1, ... (strings) -> label "True" or "False", score = probability of True."""
+        names = [f"image_{n}" for n in range(self.loaded.meta["num_images"])]
+        missing = [name for name in ("statement", *names) if name not in model_input]
+        if missing:
+            raise UserError(f"missing column {missing[0]}; expected statement, {', '.join(names)}.")
+        rows = model_input[["statement", *names]].itertuples(index=False)
+        scores = [self.score(str(statement), [open_picture(text, name) for text, name in zip(pictures, names, strict=True)])
+                  for statement, *pictures in rows]  # fmt: skip
+        return pd.DataFrame({"label": [LABELS[score > 0.5] for score in scores], "score": scores})
+
+    def score(self, statement: str, pictures: list[Image.Image]) -> float:
+        """Probability that the statement is true of the pictures."""
+        meta = self.loaded.meta
+        (tokens,) = self.loaded.tokenizer.encode([statement], limit=meta["max_text_tokens"])
+        found = [self.detect(picture) for picture in pictures]
+        with torch.inference_mode():
+            logits = self.loaded.model(one_example(tokens, found, max_regions=meta["max_regions"])).logits
+        return float(logits.float().softmax(-1)[0, 1])
+
+
+def one_example(
+    tokens: list[int], found: list[tuple[np.ndarray, np.ndarray]], *, max_regions: int
+) -> dict[str, torch.Tensor]:
+    """A batch of one: input_ids and text_mask [1,N,T], regions [1,N,R,D], boxes [1,N,R,4], region_mask [1,N,R]."""
+    found = [(features[:max_regions], boxes[:max_regions]) for features, boxes in found]
+    images, most = len(found), max(len(boxes) for _, boxes in found)
+    regions = torch.zeros(1, images, most, found[0][0].shape[1])
+    corners, mask = torch.zeros(1, images, most, 4), torch.zeros(1, images, most, dtype=torch.bool)
+    for n, (features, boxes) in enumerate(found):
+        count = len(boxes)
+        regions[0, n, :count], corners[0, n, :count] = torch.from_numpy(features), torch.from_numpy(boxes)
+        mask[0, n, :count] = True
+    input_ids = torch.tensor(tokens).expand(1, images, len(tokens))
+    text_mask = torch.ones_like(input_ids, dtype=torch.bool)
+    return {"input_ids": input_ids, "text_mask": text_mask, "regions": regions, "boxes": corners, "region_mask": mask}
+
+
+def open_picture(text: str, column: str) -> Image.Image:
+    """The picture of a path, of base64 bytes, or of a data URI. Raises UserError; Pillow's limit on pixels stays on."""
+    if not isinstance(text, str) or not text:
+        raise UserError(f"{column}: found {type(text).__name__} {str(text)[:40]!r}, {PICTURE}.")
+    shown = text if len(text) <= 60 else f"{text[:57]}..."
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            picture = Image.open(BytesIO(picture_bytes(text)))
+            picture.load()
+            return picture
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise UserError(f"{column} {shown!r}: {error}; {PICTURE}.") from error
+
+
+def picture_bytes(text: str) -> bytes:
+    if text.startswith("data:"):
+        text = text.partition(",")[2]
+    elif len(text) < 4_096 and Path(text).is_file():
+        return Path(text).read_bytes()
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ValueError("neither a file nor base64") from error
