@@ -1,13 +1,39 @@
-"""All of MLflow: runs and their journals, the registry, figures and tables, serving."""
+"""All of MLflow: runs and their journals, the registry, figures and tables, serving.
 
-from vlx.tracking.registry import Promotion, download, promote, resolve, rollback
-from vlx.tracking.run import Run, links, run, sync
+Loaded by name when first used: MLflow itself imports this package (experiment.py) before it is ready to be imported.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vlx.tracking.registry import Promotion, download, promote, resolve, rollback
+    from vlx.tracking.report import comparison_figure, model_card, prediction_figures, prediction_files
+    from vlx.tracking.runs import Run, links, run, sync
+
+PLACES = {
+    "registry": ("Promotion", "download", "promote", "resolve", "rollback"),
+    "report": ("comparison_figure", "model_card", "prediction_figures", "prediction_files"),
+    "runs": ("Run", "links", "run", "sync"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in PLACES.items():
+        if name in names:
+            return getattr(import_module(f"vlx.tracking.{module}"), name)
+    raise AttributeError(f"vlx.tracking has no {name}")
+
 
 __all__ = [
     "Promotion",
     "Run",
+    "comparison_figure",
     "download",
     "links",
+    "model_card",
+    "prediction_figures",
+    "prediction_files",
     "promote",
     "resolve",
     "rollback",

@@ -1,7 +1,7 @@
 """The journal of a run: every operation is appended to a file, then sent by a background thread.
 
-journal.jsonl  one JSON object a line, in order: {"op", "t" (ms since 1970), ...}; nothing that a dead server missed is lost
-journal.state  how far each tracking server has got: {"last": uri, "servers": {uri: {"offset" (bytes), "run_id", "results"}}}
+journal.jsonl  one JSON object a line: {"op", "t" (ms since 1970), ...}; what a dead server missed is still there
+journal.state  how far each server has got: {"last": uri, "servers": {uri: {"offset" (bytes), "run_id", "results"}}}
 """
 
 import fcntl

@@ -22,7 +22,7 @@ from mlflow.types import ColSpec, Schema
 
 from vlx import __version__
 from vlx.errors import RegistryError
-from vlx.tracking import experiment
+from vlx.tracking import store
 from vlx.tracking.journal import Op
 
 CHAMPION = "champion"
@@ -126,7 +126,8 @@ def send_version(client: MlflowClient, op: Op, *, model_id: str, run_id: str) ->
 
 def versions(client: MlflowClient, name: str) -> list[ModelVersion]:
     """All versions, the newest first."""
-    found, token = [], None
+    found: list[ModelVersion] = []
+    token = None
     while token != "":
         page = client.search_model_versions(f"name = '{name}'", max_results=1_000, page_token=token)
         found, token = [*found, *page], page.token or ""
@@ -139,11 +140,11 @@ def check_name(name: str) -> None:
 
 
 def open_registry() -> MlflowClient:
-    uri = experiment.tracking_uri()
+    uri = store.tracking_uri()
     try:
-        return experiment.connect(uri)
+        return store.connect(uri)
     except MlflowException as error:
-        shown = experiment.without_password(uri)
+        shown = store.without_password(uri)
         raise RegistryError(
             f"{shown}: no answer ({str(error)[:150]}); start the server or set MLFLOW_TRACKING_URI."
         ) from error
@@ -181,8 +182,8 @@ def download(uri: str) -> Path:
     """The vlx model folder of models:/name@alias, models:/name/3, models:/m-..., or runs:/... Raises RegistryError."""
     if not uri.startswith(("models:/", "runs:/")):
         raise RegistryError(f"{uri}: expected models:/name@alias, models:/name/version or runs:/run/path.")
-    tracking, exact = experiment.tracking_uri(), resolve(uri)
-    experiment.connect(tracking)
+    tracking, exact = store.tracking_uri(), resolve(uri)
+    store.connect(tracking)
     try:
         folder = Path(mlflow.artifacts.download_artifacts(exact, tracking_uri=tracking, registry_uri=tracking))
     except (MlflowException, OSError) as error:
@@ -194,7 +195,7 @@ def download(uri: str) -> Path:
 
 
 def promote(name: str, version: str | None = None, *, metric: str = "val/accuracy", margin: float = 0.0) -> Promotion:
-    """Move the alias champion to `version` (default: the newest) if it is better by more than `margin` on the same data.
+    """Move the alias champion to `version` (default: the newest) if better by more than `margin` on the same data.
 
     Better: its tag `metric` is higher. The versions' tags say what happened. Raises RegistryError.
     """
@@ -241,8 +242,8 @@ def judge(challenger: ModelVersion, champion: ModelVersion | None, metric: str, 
                 False, f"versions {challenger.version} and {champion.version} are not comparable: {tag} {new} and {old}"
             )
     to_beat = score_of(champion, metric)
-    numbers = f"{metric} {score:.4f} of version {challenger.version}, {to_beat:.4f} of champion {champion.version}, margin {margin:g}"
-    return Promotion(score > to_beat + margin, numbers)
+    numbers = f"{metric} {score:.4f} of version {challenger.version}, {to_beat:.4f} of champion {champion.version}"
+    return Promotion(score > to_beat + margin, f"{numbers}, margin {margin:g}")
 
 
 def score_of(version: ModelVersion, metric: str) -> float:

@@ -11,7 +11,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
-from vlx.tracking import experiment, registry
+from vlx.tracking import registry, store
 from vlx.tracking.journal import GROUP, Op, Refused
 
 State = dict[str, Any]
@@ -33,7 +33,7 @@ class MlflowSender:
 
     def start(self, state: State) -> None:
         """Connect; forget what a store knew that no longer has the run."""
-        self.client = experiment.connect(self.uri)
+        self.client = store.connect(self.uri)
         if state["run_id"] and self.active(state["run_id"]) is None:
             state.update(offset=0, run_id="", experiment_id="", results={})
 
@@ -67,11 +67,9 @@ class MlflowSender:
         """Adopt the run that `mlflow run` made, or find the one made by an earlier try, or make it."""
         run = self.active(op["adopt"]) if op["adopt"] else None
         where = (
-            run.info.experiment_id
-            if run
-            else op["experiment_id"] or experiment.experiment_id(self.client, op["experiment"])
+            run.info.experiment_id if run else op["experiment_id"] or store.experiment_id(self.client, op["experiment"])
         )
-        experiment.sweep(self.client, where)
+        store.sweep(self.client, where)
         run = run or self.find(where, op["uuid"])
         tags = op["tags"] | {UUID: op["uuid"]}
         if op["parent"]:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from mlflow.pyfunc import PythonModel, PythonModelContext
 from PIL import Image
@@ -40,18 +39,15 @@ class StatementModel(PythonModel):
         self.loaded, self.detect = loaded, detect
         loaded.model.eval()
 
-    def predict(
-        self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
-    ) -> pd.DataFrame:
-        """Columns statement, image_0, image_1, ... (strings) -> label "True" or "False", score = probability of True."""
-        names = [f"image_{n}" for n in range(self.loaded.meta["num_images"])]
-        missing = [name for name in ("statement", *names) if name not in model_input]
-        if missing:
-            raise UserError(f"missing column {missing[0]}; expected statement, {', '.join(names)}.")
-        rows = model_input[["statement", *names]].itertuples(index=False)
-        scores = [self.score(str(statement), [open_picture(text, name) for text, name in zip(pictures, names, strict=True)])
-                  for statement, *pictures in rows]  # fmt: skip
-        return pd.DataFrame({"label": [LABELS[score > 0.5] for score in scores], "score": scores})
+    def predict(self, context: PythonModelContext, model_input: Any, params: dict[str, Any] | None = None) -> Any:
+        """DataFrame of strings statement, image_0, image_1, ... -> label "True" or "False", score = probability of True."""
+        pictures = [f"image_{n}" for n in range(self.loaded.meta["num_images"])]
+        for name in ("statement", *pictures):
+            if name not in model_input:
+                raise UserError(f"missing column {name}; expected statement, {', '.join(pictures)}.")
+        rows = zip(model_input["statement"], *(model_input[name] for name in pictures), strict=True)
+        scores = [self.score(str(statement), list(map(open_picture, images, pictures))) for statement, *images in rows]
+        return model_input.assign(label=[LABELS[score > 0.5] for score in scores], score=scores)[["label", "score"]]
 
     def score(self, statement: str, pictures: list[Image.Image]) -> float:
         """Probability that the statement is true of the pictures."""

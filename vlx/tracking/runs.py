@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 
 import vlx
 from vlx.errors import UserError
-from vlx.tracking import experiment, registry
+from vlx.tracking import registry, store
 from vlx.tracking.journal import JOURNAL, STATE, Journal, Uploader, read, read_state
 from vlx.tracking.sender import MlflowSender
 
@@ -44,11 +44,11 @@ class Run:
 
     def __init__(self, folder: Path, name: str) -> None:
         self.folder, self.name = folder, name
-        self.uri = experiment.tracking_uri()
+        self.uri = store.tracking_uri()
         self.journal = Journal(folder)
         created = next((op["uuid"] for op, _ in read(self.journal.path, 0) if op["op"] == "create"), "")
         self.resumed, self.uuid = bool(created), created or uuid.uuid4().hex
-        self.uploader = Uploader(self.journal, MlflowSender(self.uri, folder), experiment.without_password(self.uri))
+        self.uploader = Uploader(self.journal, MlflowSender(self.uri, folder), store.without_password(self.uri))
         self.stop = Stop()
         self.continues, self.model = "", ""  # the run of `mlflow run` that continues this one; uuid of the last model
         self.tables: list[dict[str, str]] = []
@@ -64,7 +64,7 @@ class Run:
         return self.uploader.state["experiment_id"]
 
     def log_metrics(self, metrics: dict[str, float], *, step: int) -> None:
-        """One value a name and step: a repeated step is that of a resumed run, and dropped. nan stays; MLflow caps inf."""
+        """One value a name and step: a repeated one is of a resumed run, and dropped. nan stays; MLflow caps inf."""
         self.journal.metrics({clean(key): float(value) for key, value in metrics.items()}, int(step))
 
     def set_tags(self, tags: dict[str, Any]) -> None:
@@ -135,7 +135,7 @@ class Run:
 
     def begin(self, cfg: Any, description: str, tags: dict[str, str], parent: "Run | None", launched: str) -> None:
         """The first operations; of a resumed run, those that say that it goes on."""
-        tags = tags | experiment.process_tags() | code_version() | {"mlflow.note.content": description}
+        tags = tags | store.process_tags() | code_version() | {"mlflow.note.content": description}
         if self.resumed:
             self.continues = launched if launched and launched != self.id else ""
             if self.continues:
@@ -148,7 +148,7 @@ class Run:
                 "mlflow.source.name": Path(sys.argv[0]).name,
                 "mlflow.source.type": "LOCAL",
             }
-            where = {"experiment": os.environ.get("MLFLOW_EXPERIMENT_NAME", "") or experiment.EXPERIMENT}
+            where = {"experiment": os.environ.get("MLFLOW_EXPERIMENT_NAME", "") or store.EXPERIMENT}
             where["experiment_id"] = os.environ.get("MLFLOW_EXPERIMENT_ID", "")
             origin = {"adopt": launched, "parent": parent.uuid if parent else "", "name": self.name}
             self.journal.append("create", uuid=self.uuid, tags=as_text(source | tags), **origin, **where)
@@ -272,7 +272,7 @@ def sync(folder: Path | str) -> int:
         complete, left = complete + (not error), left or error
     if left:
         raise UserError(
-            f"{len(paths) - complete} of {len(paths)} runs not all sent: {left[:300]}; start the server, then sync again."
+            f"{len(paths) - complete} of {len(paths)} runs not all sent ({left[:300]}); start the server, sync again."
         )
     return complete
 
@@ -281,23 +281,23 @@ def sync_one(folder: Path) -> str:
     """Empty, or the error that stopped it."""
     journal = Journal(folder)
     try:
-        meant, uri = read_state(folder / STATE)["last"], experiment.tracking_uri()
+        meant, uri = read_state(folder / STATE)["last"], store.tracking_uri()
         uri = uri if uri.startswith("http") or not meant else meant
-        uploader = Uploader(journal, MlflowSender(uri, folder), experiment.without_password(uri))
+        uploader = Uploader(journal, MlflowSender(uri, folder), store.without_password(uri))
         uploader.start()
         if not uploader.close(CLOSE_SECONDS):
             return uploader.error
-        experiment.sweep(experiment.connect(uri), uploader.state["experiment_id"])
+        store.sweep(store.connect(uri), uploader.state["experiment_id"])
         return ""
     finally:
         journal.close()
 
 
 def links(this: Run) -> list[str]:
-    """Pages of the run and of its experiment; none until the server has been reached. Without a server: those of `make ui`."""
+    """Pages of the run and its experiment (without a server, those of `make ui`); none until the store was reached."""
     if not this.experiment_id:
         return []
-    uri = experiment.without_password(this.uri)
+    uri = store.without_password(this.uri)
     base = uri.rstrip("/") if uri.startswith("http") else "http://127.0.0.1:5000"
     page, ending = f"{base}/#/experiments/{this.experiment_id}/runs", "?workflowType=machine_learning"
     return [f"{page}/{this.id}/model-metrics{ending}", f"{page}/{this.id}/artifacts{ending}", f"{page}{ending}"]

@@ -1,0 +1,181 @@
+"""Numbers in, figures, tables and text out: what a researcher looks at after a run."""
+
+import base64
+import json
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
+from io import BytesIO
+from typing import Any, Protocol
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+
+Rows = Mapping[str, Sequence[Any]]  # identifier statement category image_ids label prediction score right
+WRONG, RIGHT = 24, 12  # examples with pictures on the page
+THUMBNAIL = 160  # pixels
+CATEGORIES = 12  # in the figure: the largest
+BINS = 10
+BLUE, ORANGE, GREY = "#2b6cb0", "#dd6b20", "#8a8f98"
+STYLE = (
+    "body{font:14px sans-serif;margin:16px}article{display:inline-block;vertical-align:top;width:350px;margin:6px;"
+    "padding:8px;border:1px solid #ccc;border-radius:6px}img{height:110px;max-width:160px;object-fit:contain;"
+    "margin:2px;border:1px solid #eee}b.wrong{color:#c53030}b.right{color:#2f855a}small{color:#666}"
+)
+
+
+class Scored(Protocol):
+    """A model of the comparison."""
+
+    @property
+    def title(self) -> str: ...
+    @property
+    def scores(self) -> Mapping[str, float]: ...
+
+
+def prediction_figures(rows: Rows, chance: float) -> dict[str, Figure]:
+    """Name -> figure: the confusion matrix, the scores and, where examples have categories, accuracy by category."""
+    figures = {"confusion": confusion_figure(rows), "scores": scores_figure(rows)}
+    return figures | ({"categories": categories_figure(rows, chance)} if any(rows["category"]) else {})
+
+
+def blank(*, width: float = 6.4, height: float = 4.2, columns: int = 1) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = list(np.atleast_1d(figure.subplots(1, columns)))
+    for each in axes:
+        each.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def confusion_figure(rows: Rows) -> Figure:
+    """How often each label (rows) was answered how (columns), with its share of the label."""
+    names = sorted({*rows["label"], *rows["prediction"]}, key=str.lower)
+    counts = np.zeros((len(names), len(names)), int)
+    for label, prediction in zip(rows["label"], rows["prediction"], strict=True):
+        counts[names.index(label), names.index(prediction)] += 1
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    figure, (axes,) = blank(width=5, height=4.2)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(counts):
+        colour = "white" if shares[row, column] > 0.5 else "black"
+        text = f"{count:,}\n{shares[row, column]:.0%}"
+        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=15)
+    axes.set(xlabel="answer", ylabel="label", title=f"Answers to {counts.sum():,} statements")
+    axes.set_xticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), names)
+    return figure
+
+
+def scores_figure(rows: Rows) -> Figure:
+    """Left: the model's scores by label. Right: of the statements scored so, how many are true."""
+    score = np.asarray(rows["score"], float)
+    true = np.array([str(label).lower() == "true" for label in rows["label"]])
+    edges = np.linspace(0, 1, BINS + 1)
+    figure, (left, right) = blank(width=9.6, columns=2)
+    left.hist([score[true], score[~true]], edges, label=["label true", "label false"], color=[BLUE, ORANGE])
+    left.set(xlabel="score: probability of true", ylabel="statements", title="Scores")
+    left.legend(frameon=False)
+    bins = np.clip((score * BINS).astype(int), 0, BINS - 1)
+    filled = [number for number in range(BINS) if (bins == number).any()]
+    means = [float(score[bins == number].mean()) for number in filled]
+    shares = [float(true[bins == number].mean()) for number in filled]
+    weights = np.array([(bins == number).sum() for number in filled])
+    right.plot([0, 1], [0, 1], color=GREY, linestyle="--", label="calibrated")
+    right.plot(means, shares, color=BLUE)
+    right.scatter(means, shares, s=20 + 180 * weights / weights.max(), color=BLUE, label="area: statements")
+    right.set(xlabel="mean score", ylabel="share that is true", title="Calibration", xlim=(0, 1), ylim=(-0.03, 1.03))
+    right.legend(frameon=False, loc="upper left")
+    return figure
+
+
+def categories_figure(rows: Rows, chance: float) -> Figure:
+    """Accuracy of the largest categories, with their numbers of statements and the chance level."""
+    categories, right = np.asarray(rows["category"]), np.asarray(rows["right"], float)
+    names, counts = np.unique(categories, return_counts=True)
+    names = names[np.argsort(-counts, kind="stable")][:CATEGORIES][::-1]
+    values = [float(right[categories == name].mean()) for name in names]
+    figure, (axes,) = blank(width=7.5, height=1.4 + 0.4 * len(names))
+    axes.barh(range(len(names)), values, color=BLUE)
+    for place, (name, value) in enumerate(zip(names, values, strict=True)):
+        axes.text(value + 0.01, place, f"{value:.1%} of {(categories == name).sum():,}", va="center")
+    axes.set_yticks(range(len(names)), [name or "(none)" for name in names])
+    axes.axvline(chance, color=ORANGE, linestyle="--", label=f"always one answer: {chance:.1%}")
+    axes.set(xlabel="accuracy", xlim=(0, 1.22), xticks=np.linspace(0, 1, 6), title="Accuracy by category")
+    figure.legend(frameon=False, loc="outside lower center")
+    return figure
+
+
+def comparison_figure(models: Sequence[Scored]) -> Figure:
+    """Every score that all models have: one group of bars a score, one bar a model."""
+    shared = [name for name in models[0].scores if all(name in model.scores for model in models)]
+    figure, (axes,) = blank(width=2 + 2.6 * len(shared), height=4.4)
+    width = 0.8 / len(models)
+    colours = [GREY, ORANGE, BLUE] if len(models) == 3 else [f"C{number}" for number in range(len(models))]
+    for number, (model, colour) in enumerate(zip(models, colours, strict=True)):
+        places = np.arange(len(shared)) + (number - (len(models) - 1) / 2) * width
+        bars = axes.bar(places, [model.scores[name] for name in shared], width * 0.92, label=model.title, color=colour)
+        axes.bar_label(bars, fmt="{:.3f}", padding=2)
+    axes.set(ylim=(0, 1.08), title="On the test split")
+    axes.set_xticks(range(len(shared)), shared)
+    figure.legend(frameon=False, loc="outside lower center", ncols=len(models))
+    return figure
+
+
+def prediction_files(split: str, rows: Rows, picture: Callable[[str], Image.Image | None]) -> dict[str, str]:
+    """Path under the artifacts -> text: a page of examples with their pictures, and the table of all predictions."""
+    columns = [name for name in rows if name != "image_ids"]
+    data = [list(row) for row in zip(*(rows[name] for name in columns), strict=True)]
+    return {
+        f"predictions/{split}.html": page(split, rows, picture),
+        f"predictions/{split}.table.json": json.dumps({"columns": columns, "data": data}),
+    }
+
+
+def page(split: str, rows: Rows, picture: Callable[[str], Image.Image | None]) -> str:
+    """The most confident mistakes first, then the most confident right answers."""
+    confidence = np.abs(np.asarray(rows["score"], float) - 0.5)
+    order = np.argsort(-confidence, kind="stable")
+    wrong = [int(index) for index in order if not rows["right"][index]]
+    right = [int(index) for index in order if rows["right"][index]]
+    parts = [f"<!doctype html><meta charset=utf-8><style>{STYLE}</style><h2>{escape(split)}</h2>"]
+    for title, chosen, most in (("Wrong", wrong, WRONG), ("Right", right, RIGHT)):
+        parts.append(f"<h3>{title}: {len(chosen):,} of {len(order):,}, the surest {min(most, len(chosen))}</h3>")
+        parts += [card(rows, index, picture) for index in chosen[:most]]
+    return "\n".join(parts)
+
+
+def card(rows: Rows, index: int, picture: Callable[[str], Image.Image | None]) -> str:
+    pictures = "".join(thumbnail(picture(image)) for image in rows["image_ids"][index])
+    verdict = "right" if rows["right"][index] else "wrong"
+    about = escape(f"{rows['identifier'][index]} {rows['category'][index]}")
+    return (
+        f"<article>{pictures}<p>{escape(rows['statement'][index])}</p>"
+        f"<b class={verdict}>{rows['prediction'][index]}</b> (score {rows['score'][index]:.3f}), "
+        f"label {rows['label'][index]}<br><small>{about}</small></article>"
+    )
+
+
+def thumbnail(image: Image.Image | None) -> str:
+    if image is None:
+        return ""
+    small, buffer = image.convert("RGB"), BytesIO()
+    small.thumbnail((THUMBNAIL, THUMBNAIL))
+    small.save(buffer, "PNG", optimize=True)
+    return f'<img src="data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
+
+
+def model_card(title: str, facts: Mapping[str, Any], warning: str = "") -> str:
+    """Markdown: what the model is, its scores (facts named split/metric), where it comes from."""
+    scores = [f"| {key} | {value} |" for key, value in facts.items() if "/" in key]
+    others = [
+        f"| {key} | {value} |" for key, value in facts.items() if "/" not in key and key != "warning" and value != ""
+    ]
+    parts = [f"# {title}", *([f"> **Warning: {warning}.**"] if warning else [])]
+    parts.append("\n".join(["| score | value |", "|---|---|", *scores]))
+    parts.append("\n".join(["| fact | value |", "|---|---|", *others]))
+    parts.append(
+        "Use: says whether an English statement is true of its pictures, if they are like those it was trained on. "
+        "Scores hold for the data with the fingerprint above."
+    )
+    return "\n\n".join(parts) + "\n"
