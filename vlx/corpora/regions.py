@@ -6,6 +6,7 @@ from scipy import ndimage
 
 DETECTOR = "components-v1"
 GRID = 4  # a region's crop is averaged to GRID x GRID cells
+STEPS = np.arange(GRID)
 REGION_DIM = 4 + 4 * GRID * GRID  # mean red green blue, fill; of every cell: red green blue and share of the shape
 MAX_SIDE = 256  # larger pictures are shrunk first
 MAX_REGIONS = 64
@@ -50,46 +51,52 @@ def components(pixels: np.ndarray) -> list[tuple[int, int, int, int, np.ndarray]
     """(x1, y1, x2, y2, mask of the crop) of every connected piece of one colour that is not the background."""
     nearest = colours(pixels)
     found = []
-    for colour in range(1, int(nearest.max()) + 1):
-        labels, _ = ndimage.label(nearest == colour)
-        sizes = np.bincount(labels.ravel())
-        for label, (rows, columns) in enumerate(ndimage.find_objects(labels), 1):
-            longer = max(rows.stop - rows.start, columns.stop - columns.start)
-            if sizes[label] >= max(MIN_PIXELS, MIN_THICKNESS * longer):
-                found.append((columns.start, rows.start, columns.stop, rows.stop, labels[rows, columns] == label))
+    pieces, _ = ndimage.label(nearest > 0)  # of any colours: the search for one colour is then within small crops
+    for piece, (rows, columns) in enumerate(ndimage.find_objects(pieces), 1):
+        inside = np.where(pieces[rows, columns] == piece, nearest[rows, columns], 0)
+        for colour in np.flatnonzero(np.bincount(inside.ravel())[1:] >= MIN_PIXELS) + 1:
+            labels, _ = ndimage.label(inside == colour)
+            for label, (down, across) in enumerate(ndimage.find_objects(labels), 1):
+                mask = labels[down, across] == label
+                if mask.sum() >= max(MIN_PIXELS, MIN_THICKNESS * max(mask.shape)):
+                    x, y = columns.start + across.start, rows.start + down.start
+                    found.append((x, y, x + mask.shape[1], y + mask.shape[0], mask))
     return found
 
 
 def colours(pixels: np.ndarray) -> np.ndarray:
     """Number of each pixel's flat colour [height, width]: 0 = background (the most frequent), then by frequency."""
-    coarse = (pixels >> 4).astype(np.uint16)
-    codes = coarse[..., 0] << 8 | coarse[..., 1] << 4 | coarse[..., 2]  # 16 levels a channel -> 4,096 codes
+    coarse = pixels >> 4
+    codes = coarse[..., 0] * np.uint16(256) | coarse[..., 1] << 4 | coarse[..., 2]  # 16 levels a channel -> 4,096 codes
     counts = np.bincount(codes.ravel(), minlength=4096)
     present = np.flatnonzero(counts)
     present = present[np.argsort(-counts[present], kind="stable")]
     values = np.stack([present >> 8, present >> 4 & 15, present & 15], 1) << 4  # [codes,3] in 0..240
-    palette = values[:1]
-    for value in values[1:MAX_CODES][counts[present[1:MAX_CODES]] >= MIN_PIXELS]:
-        if len(palette) <= MAX_COLOURS and np.abs(palette - value).max(1).min() >= COLOUR_DISTANCE:
-            palette = np.concatenate([palette, value[None]])
-    nearest = np.zeros(4096, np.int64)
+    frequent = values[: max(1, min(MAX_CODES, int((counts >= MIN_PIXELS).sum())))]
+    alike = (np.abs(frequent[:, None] - frequent[None]).max(2) < COLOUR_DISTANCE).tolist()
+    chosen: list[int] = []
+    for code, row in enumerate(alike):
+        if not any(row[other] for other in chosen):
+            chosen.append(code)
+    palette = frequent[chosen[: MAX_COLOURS + 1]]
+    nearest = np.zeros(4096, np.int32)
     nearest[present] = ((values[:, None] - palette[None]) ** 2).sum(2).argmin(1)
     return nearest[codes]
 
 
 def describe(crop: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """A region's feature vector [REGION_DIM] from its crop [h,w,3] and the shape's pixels [h,w]."""
-    layers = np.concatenate([crop * np.float32(1 / 255), mask[..., None].astype(np.float32)], 2)  # [h,w,4]
-    colour = layers[mask].mean(0)[:3]
-    return np.concatenate([colour, [mask.mean()], cells(layers).ravel()]).astype(np.float32)
+    shape = mask[..., None].astype(np.float32)
+    grid = cells(np.concatenate([crop * shape * np.float32(1 / 255), shape], 2))  # [h,w,4] -> [GRID,GRID,4]
+    colour = crop[mask].mean(0) / 255
+    return np.concatenate([colour, [mask.mean()], grid.ravel()]).astype(np.float32)
 
 
 def cells(layers: np.ndarray) -> np.ndarray:
     """Average [h,w,C] over GRID x GRID cells; where a side is shorter than GRID, pixels repeat."""
     for axis in (0, 1):
         side = layers.shape[axis]
-        starts = np.arange(GRID) * side // GRID
-        counts = np.maximum(np.diff(starts, append=side), 1).astype(np.float32)
-        sums = np.add.reduceat(layers, starts, axis)
-        layers = sums / (counts[:, None, None] if axis == 0 else counts[None, :, None])
+        starts = STEPS * side // GRID
+        counts = np.maximum((STEPS + 1) * side // GRID - starts, 1).astype(np.float32)
+        layers = np.add.reduceat(layers, starts, axis) / (counts[:, None, None] if axis == 0 else counts[:, None])
     return layers

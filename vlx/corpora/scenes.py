@@ -9,7 +9,7 @@ import json
 import random
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -101,6 +101,16 @@ class Noun(NamedTuple):
         return sum(all(want in (None, has) for want, has in zip(self, shape, strict=False)) for shape in picture)
 
 
+class Where(NamedTuple):
+    """The pictures a statement is about."""
+
+    words: str
+    sides: tuple[int, ...]
+
+
+WHERE = (Where(" in the left image", (0,)), Where(" in the right image", (1,)), Where("", (0, 1)))
+
+
 class Claim(NamedTuple):
     kind: str
     sentence: str
@@ -130,8 +140,8 @@ def write_sources(folder: Path, *, seed: int, size: int, difficulty: str) -> Non
                 for number in range(-(-total // SENTENCES)):
                     count = min(SENTENCES, total - number * SENTENCES)
                     rng = random.Random(f"{seed}/{split}/{number}")
-                    pairs = draw_pairs(rng, split, difficulty)
-                    for record in statements(rng, f"{split}-{number}", pairs, difficulty, count):
+                    pairs, claims = draw_set(rng, split, difficulty, count)
+                    for record in statements(f"{split}-{number}", pairs, claims):
                         lines.write(json.dumps(record) + "\n")
                     for name, picture in named(f"{split}-{number}", pairs):
                         regions[name] = add_picture(archive, f"images/{name}.png", picture, rng.randrange(200, 250))
@@ -165,31 +175,34 @@ def named(prefix: str, pairs: list[Pair]) -> Iterator[tuple[str, Picture]]:
             yield f"{prefix}-{pair}-img{side}", picture
 
 
-def statements(
-    rng: random.Random, prefix: str, pairs: list[Pair], difficulty: str, count: int
-) -> Iterator[dict[str, str]]:
-    """Official records of `count` different sentences over the pairs."""
-    told: set[str] = set()
-    while len(told) < count:
-        claim = draw_claim(rng, pairs, difficulty)
-        if claim.sentence in told:
-            continue
-        for pair, pictures in enumerate(pairs):
-            identifier = f"{prefix}-{pair}-{len(told)}"
-            label = str(claim.truth(pictures))
-            yield {"identifier": identifier, "sentence": claim.sentence, "label": label, "synset": claim.kind}
-        told.add(claim.sentence)
-
-
-def draw_claim(rng: random.Random, pairs: list[Pair], difficulty: str) -> Claim:
-    """A statement true of exactly half of the pairs."""
+def draw_set(rng: random.Random, split: str, difficulty: str, count: int) -> tuple[list[Pair], list[Claim]]:
+    """The pairs of a set, and `count` different claims; other pairs where too few claims suit these."""
     kinds = DIFFICULTIES[difficulty].kinds
     while True:
-        kind = rng.choices(list(kinds), list(kinds.values()))[0]
-        for _ in range(TRIES):
-            sentence, truth = KINDS[kind](rng, pairs)
-            if sum(truth(pair) for pair in pairs) == PAIRS // 2:
-                return Claim(kind, sentence, truth)
+        pairs, claims = draw_pairs(rng, split, difficulty), dict[str, Claim]()
+        for kind in rng.choices(list(kinds), list(kinds.values()), k=4 * SENTENCES):
+            if claim := draw_claim(rng, kind, pairs, claims):
+                claims[claim.sentence] = claim
+            if len(claims) == count:
+                return pairs, list(claims.values())
+
+
+def draw_claim(rng: random.Random, kind: str, pairs: list[Pair], told: Container[str]) -> Claim | None:
+    """A new claim that is true of exactly half of the pairs, if one is found."""
+    for _ in range(TRIES):
+        sentence, truth = KINDS[kind](rng, pairs)
+        if sum(truth(pair) for pair in pairs) == PAIRS // 2 and sentence not in told:
+            return Claim(kind, sentence, truth)
+    return None
+
+
+def statements(prefix: str, pairs: list[Pair], claims: list[Claim]) -> Iterator[dict[str, str]]:
+    """NLVR2's records: every claim about every pair."""
+    for sentence, claim in enumerate(claims):
+        for pair, pictures in enumerate(pairs):
+            label = str(claim.truth(pictures))
+            identifier = f"{prefix}-{pair}-{sentence}"
+            yield {"identifier": identifier, "sentence": claim.sentence, "label": label, "synset": claim.kind}
 
 
 Drawn = tuple[str, Callable[[Pair], bool]]
@@ -198,20 +211,16 @@ Drawn = tuple[str, Callable[[Pair], bool]]
 def draw_noun(rng: random.Random, pairs: list[Pair], *, sized: bool = False) -> Noun:
     """Some attributes of a shape that is there."""
     shape = rng.choice([shape for pair in pairs for picture in pair for shape in picture])
-    colour, form = rng.choice(((True, False), (False, True), (True, True)))
+    colour, form = rng.choice(((True, False), (True, False), (False, True), (True, True)))
     return Noun(shape.size if sized else None, shape.colour if colour else None, shape.shape if form else None)
 
 
 def existence(rng: random.Random, pairs: list[Pair], *, sized: bool = False) -> Drawn:
-    noun, side, absent = draw_noun(rng, pairs, sized=sized), rng.randrange(2), rng.random() < 0.25
-    some = (
-        "there is a {0} in the {1} image.",
-        "the {1} image contains at least one {0}.",
-        "a {0} is in the {1} image.",
-    )
-    none = ("there is no {0} in the {1} image.", "the {1} image does not contain a {0}.")
-    sentence = rng.choice(none if absent else some).format(noun, SIDES[side])
-    return sentence.capitalize(), lambda pair: (noun.count(pair[side]) == 0) == absent
+    noun, where, absent = draw_noun(rng, pairs, sized=sized), rng.choice(WHERE), rng.random() < 0.25
+    some = ("there is a {0}{1}.", "a {0} can be seen{1}.", "there is at least one {0}{1}.")
+    none = ("there is no {0}{1}.", "no {0} can be seen{1}.")
+    sentence = rng.choice(none if absent else some).format(noun, where.words)
+    return sentence.capitalize(), lambda pair: (sum(noun.count(pair[side]) for side in where.sides) == 0) == absent
 
 
 def size(rng: random.Random, pairs: list[Pair]) -> Drawn:
