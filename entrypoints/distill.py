@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from vlx import corpora, tasks, tracking, workspace
+from vlx import tasks, tracking, workspace
 from vlx.config import DistillConfig, launch
 from vlx.training import recipes, results
 from vlx.training.batching import open_data
@@ -10,7 +10,7 @@ from vlx.training.batching import open_data
 
 def main(cfg: DistillConfig) -> float:
     """Teacher, student without distillation, distilled student. Returns the student's validation accuracy."""
-    task, corpus = tasks.load(cfg.task), corpora.of(cfg)
+    task, corpus = tasks.load(cfg.task), recipes.corpus_of(cfg, cfg.work_dir)
     stem = f"distill-{cfg.task}-{workspace.key(cfg.as_dict(), corpus.fingerprint)}"
     title = f"{cfg.method}{' + reptile' if cfg.reptile else ''} on {cfg.task}, {cfg.student_layers}-layer student"
     with workspace.claim(Path(cfg.work_dir) / "runs", stem, resume=cfg.resume == "auto") as folder:
@@ -23,7 +23,7 @@ def main(cfg: DistillConfig) -> float:
                 rows.append(recipes.train_baseline(cfg, task, data, teacher, run, title="student without distillation"))
             tags = results.lineage(rows[0])
             rows.append(recipes.train_student(cfg, task, data, teacher, run, title="distilled student", tags=tags))
-            run.log_figure(tracking.comparison_figure([(row.title, row.scores) for row in rows]), "figures/comparison.png")
+            run.log_figure(tracking.comparison_figure(rows), "figures/comparison.png")
         results.finish(folder, rows[-1])
     results.show(rows, run, title)
     return rows[-1].validation

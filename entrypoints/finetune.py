@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from vlx import corpora, tasks, tracking, workspace
+from vlx import tasks, tracking, workspace
 from vlx.config import FinetuneConfig, launch
 from vlx.training import recipes, results
 
 
 def main(cfg: FinetuneConfig) -> float:
     """Returns the validation accuracy of the best step."""
-    task, corpus = tasks.load(cfg.task), corpora.of(cfg)
+    task, corpus = tasks.load(cfg.task), recipes.corpus_of(cfg, cfg.work_dir)
     stem = f"finetune-{cfg.task}-{workspace.key(cfg.as_dict(), corpus.fingerprint)}"
     title = f"{cfg.model} on {cfg.task}, {cfg.layers} layers"
     with workspace.claim(Path(cfg.work_dir) / "runs", stem, resume=cfg.resume == "auto") as folder:

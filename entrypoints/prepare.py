@@ -3,13 +3,14 @@
 import logging
 from pathlib import Path
 
-from vlx import corpora, tracking, workspace
+from vlx import tracking, workspace
 from vlx.config import PrepareConfig, launch
+from vlx.training import recipes
 
 
 def main(cfg: PrepareConfig) -> str:
     """Prepare the corpus once and log what is in it. Returns its fingerprint."""
-    corpus = corpora.of(cfg)
+    corpus = recipes.corpus_of(cfg, cfg.work_dir)
     with (
         workspace.claim(Path(cfg.work_dir) / "runs", f"prepare-{corpus.path.name}", resume=False) as folder,
         tracking.run(cfg, name=f"prepare {corpus.path.name}", folder=folder, description=cfg.description) as run,

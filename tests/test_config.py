@@ -22,7 +22,7 @@ def test_booleans_take_the_usual_spellings(spelling: str) -> None:
 
 
 def test_strings_stay_as_they_are() -> None:
-    for text in ("", "--dash", "12", "null", "[1]", "50 % \"quoted\"", "ünïcode"):
+    for text in ("", "--dash", "12", "null", "[1]", '50 % "quoted"', "ünïcode"):
         assert parse(DistillConfig, [f"--description={text}"]).description == text
 
 
@@ -75,7 +75,9 @@ def test_every_preset_parses_and_names_its_source(path: Path) -> None:
     assert "# COMMAND" in head and "# SOURCE" in head and "# PUBLISHED" in head
 
 
-def test_launch_turns_a_users_mistake_into_exit_code_2(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+def test_launch_turns_a_users_mistake_into_exit_code_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
     monkeypatch.setattr("sys.argv", ["distill.py", "--alpah=1"])
     with pytest.raises(SystemExit) as leaving:
         launch(lambda cfg: None, DistillConfig)

@@ -19,7 +19,9 @@ class WordPiece:
     def __init__(self, vocab: dict[str, int]) -> None:
         missing = [word for word in SPECIAL[:4] if word not in vocab]
         if missing:
-            raise CheckpointError(f"vocabulary of {len(vocab)} entries lacks {', '.join(missing)}; expected a BERT vocab.txt.")
+            raise CheckpointError(
+                f"vocabulary of {len(vocab)} entries lacks {', '.join(missing)}; expected a BERT vocab.txt."
+            )
         self.vocab = vocab
         self.tokenizer = BertWordPieceTokenizer(vocab=vocab, lowercase=True)
         self.cls, self.sep = vocab["[CLS]"], vocab["[SEP]"]
@@ -61,4 +63,6 @@ class WordPiece:
         characters = sorted({character for word in counts for character in word})
         words = sorted(counts, key=lambda word: (-counts[word], word))
         entries = dict.fromkeys([*SPECIAL, *characters, *(f"##{character}" for character in characters), *words])
-        return cls({entry: index for index, entry in enumerate(list(entries)[: max(size, len(SPECIAL) + 2 * len(characters))])})
+        return cls(
+            {entry: index for index, entry in enumerate(list(entries)[: max(size, len(SPECIAL) + 2 * len(characters))])}
+        )

@@ -10,8 +10,26 @@ from vlx.training.batching import joint_layout
 
 
 def config(**options: object) -> OscarConfig:
-    sizes = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48}
-    return OscarConfig(**(sizes | {"img_feature_dim": 14, "max_position_embeddings": 40, "classifier": "mlp", "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0} | options))
+    sizes = {
+        "vocab_size": 50,
+        "hidden_size": 32,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "intermediate_size": 48,
+    }
+    return OscarConfig(
+        **(
+            sizes
+            | {
+                "img_feature_dim": 14,
+                "max_position_embeddings": 40,
+                "classifier": "mlp",
+                "hidden_dropout_prob": 0.0,
+                "attention_probs_dropout_prob": 0.0,
+            }
+            | options
+        )
+    )
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from tests.models.test_oscar import config
 
+from tests.models.test_oscar import config
 from vlx.errors import ConfigError
 from vlx.models.oscar import Oscar
 from vlx.models.student import layer_map, student_from

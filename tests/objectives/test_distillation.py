@@ -3,8 +3,8 @@
 import math
 
 import torch
-from tests.models.test_oscar import config, example
 
+from tests.models.test_oscar import config, example
 from vlx.models.oscar import Oscar
 from vlx.objectives import cross_entropy, distillation, kd_loss, soft_target_bce
 from vlx.objectives.distillation import image_view, text_view
@@ -28,7 +28,10 @@ def test_bce_sums_over_answers_and_averages_over_examples() -> None:
 
 def models() -> tuple[Oscar, Oscar]:
     torch.manual_seed(1)
-    teacher, student = Oscar(config(num_choice=2, num_hidden_layers=2)), Oscar(config(num_choice=2, num_hidden_layers=1))
+    teacher, student = (
+        Oscar(config(num_choice=2, num_hidden_layers=2)),
+        Oscar(config(num_choice=2, num_hidden_layers=1)),
+    )
     for model in (teacher, student):
         for weight in model.parameters():
             torch.nn.init.normal_(weight, std=0.3)

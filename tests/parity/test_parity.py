@@ -84,7 +84,9 @@ def check_trajectory(case: Path) -> None:
     options = {name: hparams[name] for name in ("alpha", "temperature")}
     objective = distillation(method, teacher, LOSSES[config["loss_type"]], **options)
     cfg = train_config(hparams)
-    hook = reptile_of(hparams, cfg, teacher, student, objective) if method == "mkd" and "asis" not in case.name else None
+    hook = (
+        reptile_of(hparams, cfg, teacher, student, objective) if method == "mkd" and "asis" not in case.name else None
+    )
     trainer = Trainer(student, objective, cfg, total=hparams["t_total"], hook=hook)
     steps = load_file(case / "batches.safetensors")
     for number, expected in enumerate(losses):

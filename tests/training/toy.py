@@ -30,7 +30,7 @@ def write_corpus(out: Path, seed: int = 0) -> Corpus:
                 for image, count in zip(images, counts, strict=True):
                     corners = random.random((count, 2), dtype=np.float32) / 2
                     boxes = np.concatenate([corners, corners + 0.25], 1)
-                    writer.add_image(image, random.random((count, DIM), dtype=np.float32), boxes, 64, 64)
+                    writer.add_image(image, random.random((count, DIM), dtype=np.float32), boxes, size=(64, 64))
                 group, label = f"{split}-{number // 4}", int(counts[0] > counts[1])
                 rows.append(Statement(f"{split}-{number}", group, TEXTS[number // 4 % 3], images, label, "toy"))
             writer.add_statements("nlvr2", split, rows)
@@ -41,7 +41,14 @@ def write_corpus(out: Path, seed: int = 0) -> Corpus:
 def config(**options: object) -> DistillConfig:
     """A distillation of 12 steps that writes a checkpoint every third."""
     small = {"hidden_size": 16, "layers": 2, "heads": 2, "intermediate_size": 16, "dropout": 0.1, "vocab_size": 60}
-    short = {"steps": 12, "warmup_steps": 2, "batch_size": 8, "train_examples": 0, "student_layers": 1, "teacher_steps": 12}
+    short = {
+        "steps": 12,
+        "warmup_steps": 2,
+        "batch_size": 8,
+        "train_examples": 0,
+        "student_layers": 1,
+        "teacher_steps": 12,
+    }
     often = {"eval_every": 4, "checkpoint_every": 3, "log_every": 2, "precision": "fp32"}
     return DistillConfig(**(small | short | often | options))
 

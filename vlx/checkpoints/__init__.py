@@ -49,7 +49,9 @@ def load(uri: str | Path, *, new_head: bool = False) -> Loaded:
         model, report = load_oscar(folder, new_head=new_head)
         loaded = Loaded(model, WordPiece.load(folder / "vocab.txt"), original_meta(model), report)
     else:
-        raise CheckpointError(f"{uri}: no {META} and no pytorch_model.bin there; expected a model folder or models:/name@alias.")
+        raise CheckpointError(
+            f"{uri}: no {META} and no pytorch_model.bin there; expected a model folder or models:/name@alias."
+        )
     loaded.meta["uri"] = str(uri)
     log.info("%s", loaded.report.summary())
     return loaded
@@ -70,7 +72,13 @@ def original_meta(model: Oscar) -> dict[str, Any]:
     config = model.config
     task = "nlvr2" if (config.num_choice, config.num_labels) == (2, 2) else ""
     region_dim = config.img_feature_dim - 6 * config.box_terms
-    return {"system": "oscar", "task": task, "num_images": config.num_choice, "region_dim": region_dim, "detector": "external"}
+    return {
+        "system": "oscar",
+        "task": task,
+        "num_images": config.num_choice,
+        "region_dim": region_dim,
+        "detector": "external",
+    }
 
 
 __all__ = ["LoadReport", "Loaded", "load", "save"]

@@ -26,7 +26,9 @@ def read_config(path: Path) -> OscarConfig:
         known.setdefault("box_terms", known.get("img_feature_dim", 2054) != 2048)  # the file without box terms has 2048
         return OscarConfig(**known)
     except OSError as error:
-        raise CheckpointError(f"{path}: {error.strerror}; an Oscar folder has config.json beside its weights.") from error
+        raise CheckpointError(
+            f"{path}: {error.strerror}; an Oscar folder has config.json beside its weights."
+        ) from error
     except (ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path}: not an Oscar configuration ({error}).") from error
 

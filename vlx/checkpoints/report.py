@@ -54,7 +54,9 @@ def load_weights(
     wrong = [name for name in report.missing if not name.startswith(may_miss)]
     wrong += [name for name in report.unexpected if not name.startswith(may_exceed)] + report.clashes
     if wrong:
-        raise CheckpointError(f"{report.summary()}; first key at fault: {wrong[0]}. Is it a model of another size or task?")
+        raise CheckpointError(
+            f"{report.summary()}; first key at fault: {wrong[0]}. Is it a model of another size or task?"
+        )
     with torch.no_grad():
         for name in report.matched:
             own[name].copy_(weights[given[name]])

@@ -164,7 +164,9 @@ def head(config: OscarConfig) -> nn.Module:
     inputs, inner = config.num_choice * config.hidden_size, config.hidden_size * config.cls_hidden_scale
     if config.classifier == "linear":
         return nn.Linear(inputs, config.num_labels)
-    norm = [nn.LayerNorm(inner, eps=config.layer_norm_eps)] if config.use_img_layernorm and config.num_choice > 1 else []
+    norm = (
+        [nn.LayerNorm(inner, eps=config.layer_norm_eps)] if config.use_img_layernorm and config.num_choice > 1 else []
+    )
     layers: list[Any] = [nn.Linear(inputs, inner), nn.ReLU(), *norm, nn.Linear(inner, config.num_labels)]
     return nn.Sequential(*layers)
 

@@ -21,7 +21,9 @@ def layer_map(strategy: str, student_layers: int, teacher_layers: int) -> list[l
     if strategy == "last":
         return [[teacher_layers - k + s] for s in range(k)]
     if teacher_layers % student_layers:
-        raise ConfigError(f"strategy={strategy}: expected student_layers={k} to divide the teacher's {teacher_layers} layers.")
+        raise ConfigError(
+            f"strategy={strategy}: expected student_layers={k} to divide the teacher's {teacher_layers} layers."
+        )
     if strategy == "skip":
         return [[ratio * s + ratio - 1] for s in range(k)]
     return [list(range(ratio * s, ratio * (s + 1))) for s in range(k)]

@@ -20,7 +20,11 @@ def kd_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 def text_view(batch: Batch) -> Batch:
     """The batch as a model sees it that attends to no region. Leaving them out gives the same logits for less work."""
     kept = {key: value for key, value in batch.items() if key != "layout"}
-    return kept | {key: batch[key][..., :0, :] for key in ("regions", "boxes")} | {"region_mask": batch["region_mask"][..., :0]}
+    return (
+        kept
+        | {key: batch[key][..., :0, :] for key in ("regions", "boxes")}
+        | {"region_mask": batch["region_mask"][..., :0]}
+    )
 
 
 def image_view(batch: Batch) -> Batch:

@@ -7,23 +7,36 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from vlx import checkpoints, tasks, tracking, workspace
-from vlx.checkpoints import LoadReport, Loaded
-from vlx.config import DistillConfig, FinetuneConfig, ModelFields
+from vlx import checkpoints, corpora, tasks, tracking, workspace
+from vlx.checkpoints import Loaded, LoadReport
+from vlx.config import DataFields, DistillConfig, FinetuneConfig, ModelFields
 from vlx.corpora import Corpus
 from vlx.errors import CheckpointError
 from vlx.models.oscar import Oscar, OscarConfig
 from vlx.models.student import student_from
 from vlx.objectives import Objective, distillation, supervised
 from vlx.tokenization import WordPiece
-from vlx.training.batching import Data, open_data
+from vlx.training.batching import Data, Split, open_data, open_split
 from vlx.training.evaluation import validator
 from vlx.training.loop import fit, total_steps
 from vlx.training.optim import linear_factor
 from vlx.training.reptile import Reptile
-from vlx.training.results import Result, publish, read_result
+from vlx.training.results import Result, finish, publish, read_result
 
 log = logging.getLogger("vlx")
+
+
+def corpus_of(cfg: DataFields, work_dir: str) -> Corpus:
+    """The corpus of these options, prepared first if need be."""
+    built_in = {"size": cfg.corpus_size, "seed": cfg.corpus_seed, "difficulty": cfg.difficulty}
+    return corpora.fetch(cfg.task, cfg.corpus, cfg.source, work_dir, **built_in)
+
+
+def describe(cfg: DistillConfig) -> str:
+    """The run's description, if the user gives none."""
+    labels = f"{cfg.train_examples:,} labelled statements" if cfg.train_examples else "all labelled statements"
+    teacher = cfg.teacher or f"{cfg.layers}-layer teacher"
+    return f"A {cfg.student_layers}-layer student of a {teacher}, on {labels}: alpha {cfg.alpha:g}, temperature {cfg.temperature:g}."
 
 
 def new_model(cfg: ModelFields, task: tasks.Task, corpus: Corpus, seed: int) -> Loaded:
@@ -75,14 +88,32 @@ def load_for(uri: str, task: tasks.Task, corpus: Corpus, *, new_head: bool = Fal
     return loaded
 
 
+def open_for(loaded: Loaded, corpus: Corpus, task: tasks.Task, name: str) -> Split:
+    """A split as this model reads it; an original checkpoint has the lengths of its published settings."""
+    sizes = {
+        key: loaded.meta.get(key, ModelFields.__dataclass_fields__[key].default)
+        for key in ("max_text_tokens", "max_regions")
+    }
+    return open_split(corpus, task, name, loaded.tokenizer, **sizes)
+
+
 def finetune(cfg: FinetuneConfig, task: tasks.Task, corpus: Corpus, run: tracking.Run, *, title: str) -> Result:
     """Train on labels alone, then publish."""
-    learner = load_for(cfg.weights, task, corpus, new_head=True) if cfg.weights else new_model(cfg, task, corpus, cfg.seed)
+    learner = (
+        load_for(cfg.weights, task, corpus, new_head=True) if cfg.weights else new_model(cfg, task, corpus, cfg.seed)
+    )
     data = open_data(corpus, task, learner.tokenizer, cfg, limit=cfg.train_examples)
     log_inputs(run, data)
     validate = validator(task, data.validation)
     best = fit(
-        learner.model, supervised(task.loss), data.train, validate, cfg, run, folder=run.folder / "training", title=title
+        learner.model,
+        supervised(task.loss),
+        data.train,
+        validate,
+        cfg,
+        run,
+        folder=run.folder / "training",
+        title=title,
     )
     return publish(run, learner, data, task, best, role=cfg.role, title=title, tags={})
 
@@ -92,12 +123,15 @@ def obtain_teacher(cfg: DistillConfig, task: tasks.Task, corpus: Corpus) -> tupl
     if cfg.teacher:
         return load_for(cfg.teacher, task, corpus), None
     own = teacher_config(cfg)
-    with workspace.hold(Path(cfg.work_dir) / "teachers" / f"{task.name}-{workspace.key(own.as_dict(), corpus.fingerprint)}") as folder:
+    with workspace.hold(
+        Path(cfg.work_dir) / "teachers" / f"{task.name}-{workspace.key(own.as_dict(), corpus.fingerprint)}"
+    ) as folder:
         result = read_result(folder)
         if result is None:
             name = f"teacher of {task.name}: {own.layers} layers, width {own.hidden_size}"
             with tracking.run(own, name=name, folder=folder, description="Trained on labels, to be distilled.") as run:
                 result = finetune(own, task, corpus, run, title="teacher")
+            finish(folder, result)
         else:
             log.info("teacher: kept from an earlier run, %s.", folder)
     return load_for(result.model, task, corpus), result
@@ -105,14 +139,23 @@ def obtain_teacher(cfg: DistillConfig, task: tasks.Task, corpus: Corpus) -> tupl
 
 def teacher_config(cfg: DistillConfig) -> FinetuneConfig:
     """The fine-tuning that makes the teacher: the same options, its own steps and learning rate, all labels."""
-    shared = {spec.name for spec in dataclasses.fields(FinetuneConfig)} & {spec.name for spec in dataclasses.fields(cfg)}
+    shared = {spec.name for spec in dataclasses.fields(FinetuneConfig)} & {
+        spec.name for spec in dataclasses.fields(cfg)
+    }
     options = {name: getattr(cfg, name) for name in shared}
     own = {"steps": cfg.teacher_steps, "epochs": 0, "lr": cfg.teacher_lr, "train_examples": 0, "role": "teacher"}
     return FinetuneConfig(**(options | own | {"preset": "", "description": ""}))
 
 
 def train_student(
-    cfg: DistillConfig, task: tasks.Task, data: Data, teacher: Loaded, run: tracking.Run, *, title: str, tags: dict[str, str]
+    cfg: DistillConfig,
+    task: tasks.Task,
+    data: Data,
+    teacher: Loaded,
+    run: tracking.Run,
+    *,
+    title: str,
+    tags: dict[str, str],
 ) -> Result:
     """Distil `teacher` into a student made from it, then publish. With reptile the teacher moves."""
     student = start_student(cfg, teacher)
@@ -136,13 +179,26 @@ def train_baseline(
     student = start_student(cfg, teacher)
     with tracking.run(cfg, name=title, folder=folder, parent=parent, description="What distillation must beat.") as run:
         validate = validator(task, data.validation)
-        best = fit(student.model, supervised(task.loss), data.train, validate, cfg, run, folder=folder / "training", title=title)
-        return publish(run, student, data, task, best, role="baseline", title=title, tags={})
+        best = fit(
+            student.model,
+            supervised(task.loss),
+            data.train,
+            validate,
+            cfg,
+            run,
+            folder=folder / "training",
+            title=title,
+        )
+        result = publish(run, student, data, task, best, role="baseline", title=title, tags={})
+    finish(folder, result)
+    return result
 
 
 def start_student(cfg: DistillConfig, teacher: Loaded) -> Loaded:
     model = student_from(teacher.model, layers=cfg.student_layers, init=cfg.student_init, seed=cfg.seed)
-    return dataclasses.replace(teacher, model=model, meta={name: value for name, value in teacher.meta.items() if name != "uri"})
+    return dataclasses.replace(
+        teacher, model=model, meta={name: value for name, value in teacher.meta.items() if name != "uri"}
+    )
 
 
 def reptile(cfg: DistillConfig, teacher: nn.Module, student: nn.Module, objective: Objective, data: Data) -> Reptile:
@@ -168,4 +224,10 @@ def log_inputs(run: tracking.Run, data: Data) -> None:
     for split, context in zip(data, ("train", "validation", "test"), strict=True):
         digest = f"{split.corpus.fingerprint[:12]}-{split.name}-{len(split)}"
         profile = {"examples": len(split), "split": split.name, "fingerprint": split.corpus.fingerprint}
-        run.log_input(name=f"{split.corpus.path.name}/{split.name}", digest=digest, source=split.corpus.path, context=context, profile=profile)
+        run.log_input(
+            name=f"{split.corpus.path.name}/{split.name}",
+            digest=digest,
+            source=split.corpus.path,
+            context=context,
+            profile=profile,
+        )

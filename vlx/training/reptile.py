@@ -42,7 +42,9 @@ class Reptile:
         layers, weights = layer_map(strategy, *depths), dict(self.teacher.named_parameters())
         return {name: [weights[other] for other in renamed(name, layers)] for name, _ in student.named_parameters()}
 
-    def before_step(self, student: nn.Module, batches: Sequence[dict[str, Tensor]], step: int, accelerator: Accelerator) -> dict[str, float]:
+    def before_step(
+        self, student: nn.Module, batches: Sequence[dict[str, Tensor]], step: int, accelerator: Accelerator
+    ) -> dict[str, float]:
         """Move the teacher once. Returns the norm of the meta gradient before clipping."""
         fast = self.adapted(student, batches, accelerator)
         for weight in self.teacher.parameters():

@@ -6,9 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -36,19 +34,25 @@ class Result:
     run_id: str
     registered: str
     version: str | None
+    warning: str = ""
 
 
 def publish(
-    run: tracking.Run, loaded: Loaded, data: Data, task: Task, best: Best, *, role: str, title: str, tags: dict[str, str]
+    run: tracking.Run,
+    loaded: Loaded,
+    data: Data,
+    task: Task,
+    best: Best,
+    *,
+    role: str,
+    title: str,
+    tags: dict[str, str],
 ) -> Result:
-    """Score the best weights on the test split, log everything about them, register them."""
+    """Score the best weights on the test split, log all about them, register them as vlx-<task>-<role>."""
     folder = checkpoints.save(run.folder / "model", loaded.model, loaded.tokenizer, loaded.meta)
-    probabilities = predict(loaded.model, data.test)
-    scores = task.score(data.test.examples, probabilities)
+    scores = score(run, loaded, data.test, task, step=best.step)
     size, latency = parameters(loaded.model), latency_ms(loaded.model, data.test)
-    run.log_metrics({f"test/{name}": value for name, value in scores.items()}, step=best.step)
     run.log_metrics({"model/parameters": float(size), "model/latency_ms": latency}, step=best.step)
-    log_predictions(run, task, data.test, probabilities)
     warning = chance_warning(task, data.validation, best.value)
     facts = {
         "task": task.name,
@@ -58,17 +62,15 @@ def publish(
         "data_fingerprint": data.test.corpus.fingerprint,
         "val/accuracy": f"{best.value:.6f}",
         **{f"test/{name}": f"{value:.6f}" for name, value in scores.items()},
-        **tags,
         **({"warning": warning} if warning else {}),
+        **tags,
     }
     run.set_tags({f"vlx.{name}": value for name, value in facts.items()})
     run.log_text(tracking.model_card(f"{title} on {task.name}", facts, warning), "model_card.md")
-    registered = f"vlx-{task.name}-{role}"
-    run.log_model(folder, name=role, task=task.name, metrics={f"test/{name}": value for name, value in scores.items()}, step=best.step)
-    version = run.register(registered, tags=facts)
-    result = Result(title, scores, best.value, size, latency, str(folder), run.id, registered, version)
-    write_result(run.folder, result)
-    return result
+    run.log_model(folder, name=role, task=task.name, metrics=prefixed("test", scores), step=best.step)
+    name = f"vlx-{task.name}-{role}"
+    version = run.register(name, tags=facts)
+    return Result(title, scores, best.value, size, latency, str(folder), run.id, name, version, warning)
 
 
 def measure(loaded: Loaded, data: Data, task: Task, *, title: str) -> Result:
@@ -79,17 +81,24 @@ def measure(loaded: Loaded, data: Data, task: Task, *, title: str) -> Result:
     return Result(title, scores, validation, size, latency, loaded.meta["uri"], "", loaded.meta["uri"], None)
 
 
-def log_predictions(run: tracking.Run, task: Task, split: Split, probabilities: np.ndarray) -> None:
-    """The official file, the table with pictures, and the figures of a split."""
+def score(run: tracking.Run, loaded: Loaded, split: Split, task: Task, *, step: int = 0) -> dict[str, float]:
+    """The official scores of a split, logged with the official file, the predictions with pictures, and the figures."""
+    probabilities = predict(loaded.model, split)
+    scores = task.score(split.examples, probabilities)
+    run.log_metrics(prefixed("test", scores), step=step)
     submission = run.folder / f"{task.name}_{split.name}.csv"
     task.write_submission(split.examples, probabilities, submission)
     run.log_artifact(submission, to="predictions")
     rows = task.predictions(split.examples, probabilities)
     for name, content in tracking.prediction_files(split.name, rows, split.corpus.image).items():
         run.log_text(content, name)
-    chance = task.chance_level(split.examples)
-    for name, figure in tracking.prediction_figures(rows, chance).items():
+    for name, figure in tracking.prediction_figures(rows, task.chance_level(split.examples)).items():
         run.log_figure(figure, f"figures/{name}.png")
+    return scores
+
+
+def prefixed(stage: str, scores: dict[str, float]) -> dict[str, float]:
+    return {f"{stage}/{name}": value for name, value in scores.items()}
 
 
 def chance_warning(task: Task, split: Split, accuracy: float) -> str:
@@ -97,12 +106,15 @@ def chance_warning(task: Task, split: Split, accuracy: float) -> str:
     chance = task.chance_level(split.examples)
     if not is_at_chance(accuracy, chance, len(split)):
         return ""
-    warning = f"at chance level: {split.name} accuracy {accuracy:.3f}, always giving the more frequent answer {chance:.3f}"
+    warning = (
+        f"at chance level: {split.name} accuracy {accuracy:.3f}, always giving the more frequent answer {chance:.3f}"
+    )
     log.warning("%s. The model has learnt little from the pictures.", warning)
     return warning
 
 
-def write_result(folder: Path, result: Result) -> None:
+def finish(folder: Path, result: Result) -> None:
+    """Mark the run in this folder as finished."""
     partial = folder / f".{RESULT}.{os.getpid()}"
     partial.write_text(json.dumps(asdict(result), indent=1), encoding="utf-8")
     os.replace(partial, folder / RESULT)
@@ -125,12 +137,20 @@ def show(results: Sequence[Result], run: tracking.Run, title: str) -> None:
     console = Console()
     console.print(table)
     last = results[-1]
-    version = f"version {last.version}" if last.version else "not yet: the tracking server is away; run the entry point sync later"
+    version = (
+        f"version {last.version}"
+        if last.version
+        else "not yet: the tracking server is away; run the entry point sync later"
+    )
     console.print(f"registered as {last.registered}, {version}")
+    for result in results:
+        if result.warning:
+            console.print(f"{result.title}: {result.warning}")
     for link in tracking.links(run):
         console.print(link, soft_wrap=True)
 
 
-def as_tags(result: Result, uri: str) -> dict[str, Any]:
-    """Lineage: whose student this is."""
-    return {"teacher": uri, "teacher_run": result.run_id, "teacher_version": result.version or ""}
+def lineage(teacher: Result) -> dict[str, str]:
+    """Whose student this is: tags of its run and version."""
+    registered = f"models:/{teacher.registered}/{teacher.version}" if teacher.version else teacher.registered
+    return {"teacher": registered, "teacher_run": teacher.run_id, "teacher_version": teacher.version or ""}

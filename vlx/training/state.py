@@ -57,9 +57,7 @@ def save_checkpoint(
         shutil.rmtree(old)
 
 
-def load_checkpoint(
-    folder: Path, modules: dict[str, nn.Module], optimizers: dict[str, Optimizer]
-) -> Progress | None:
+def load_checkpoint(folder: Path, modules: dict[str, nn.Module], optimizers: dict[str, Optimizer]) -> Progress | None:
     """Restore the newest whole checkpoint of `folder` into these objects; None if there is none."""
     for stale in folder.glob(".step-*"):
         shutil.rmtree(stale)
