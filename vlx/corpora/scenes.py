@@ -6,11 +6,12 @@ A set depends on (seed, split, number of the set) and nothing else.
 """
 
 import json
+import operator
 import random
 import tarfile
 import zlib
 from collections.abc import Callable, Container, Iterator
-from functools import cache
+from functools import cache, partial
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
@@ -36,42 +37,23 @@ SENTENCES = 5  # of a set
 HELD_OUT_SHARE, HELD_OUT_LEAST = 10, 100  # dev and test1: a tenth of train, at least 100 statements
 TRIES = 60  # statements drawn of one kind before another kind is tried
 SIDES = ("left", "right")
+WHERE = {" in the left image": (0,), " in the right image": (1,), "": (0, 1)}
 PLACES = {"at the top": (1, 0), "at the bottom": (1, 2), "on the left side": (0, 0), "on the right side": (0, 2)}
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six")
 
 
 class Difficulty(NamedTuple):
-    """Shapes a picture at least and at most; share of every kind of statement."""
+    """Shapes a picture at least and at most; how often a noun names colour, shape, both; share of each kind."""
 
     shapes: tuple[int, int]
-    kinds: dict[str, float]
+    nouns: tuple[float, float, float]
+    kinds: tuple[float, ...]  # in the order of KINDS
 
 
-DIFFICULTIES = {
-    "easy": Difficulty((1, 4), {"existence": 0.6, "counting": 0.3, "comparison": 0.1}),
-    "normal": Difficulty(
-        (1, 5),
-        {
-            "existence": 0.3,
-            "counting": 0.25,
-            "comparison": 0.15,
-            "quantifier": 0.1,
-            "position": 0.1,
-            "size": 0.1,
-        },
-    ),
-    "hard": Difficulty(
-        (2, 8),
-        {
-            "existence": 0.1,
-            "counting": 0.2,
-            "comparison": 0.2,
-            "quantifier": 0.15,
-            "position": 0.15,
-            "size": 0.1,
-            "colour": 0.1,
-        },
-    ),
+DIFFICULTIES = {  # existence, counting, comparison, quantifier, position, size, colour
+    "easy": Difficulty((1, 3), (0.6, 0.3, 0.1), (0.7, 0.15, 0.1, 0.05, 0, 0, 0)),
+    "normal": Difficulty((1, 4), (0.6, 0.25, 0.15), (0.45, 0.2, 0.12, 0.13, 0.05, 0.05, 0)),
+    "hard": Difficulty((2, 8), (0.3, 0.2, 0.5), (0.1, 0.2, 0.2, 0.15, 0.15, 0.1, 0.1)),
 }
 
 
@@ -99,16 +81,6 @@ class Noun(NamedTuple):
 
     def count(self, picture: Picture) -> int:
         return sum(all(want in (None, has) for want, has in zip(self, shape, strict=False)) for shape in picture)
-
-
-class Where(NamedTuple):
-    """The pictures a statement is about."""
-
-    words: str
-    sides: tuple[int, ...]
-
-
-WHERE = (Where(" in the left image", (0,)), Where(" in the right image", (1,)), Where("", (0, 1)))
 
 
 class Claim(NamedTuple):
@@ -140,7 +112,7 @@ def write_sources(folder: Path, *, seed: int, size: int, difficulty: str) -> Non
                 for number in range(-(-total // SENTENCES)):
                     count = min(SENTENCES, total - number * SENTENCES)
                     rng = random.Random(f"{seed}/{split}/{number}")
-                    pairs, claims = draw_set(rng, split, difficulty, count)
+                    pairs, claims = draw_set(rng, split, DIFFICULTIES[difficulty], count)
                     for record in statements(f"{split}-{number}", pairs, claims):
                         lines.write(json.dumps(record) + "\n")
                     for name, picture in named(f"{split}-{number}", pairs):
@@ -149,11 +121,11 @@ def write_sources(folder: Path, *, seed: int, size: int, difficulty: str) -> Non
     save_features(regions, folder / f"nlvr2_img_{DETECTOR}_feats.pt")
 
 
-def draw_pairs(rng: random.Random, split: str, difficulty: str) -> list[Pair]:
+def draw_pairs(rng: random.Random, split: str, shapes: tuple[int, int]) -> list[Pair]:
     """The pairs of a set. A picture belongs to one split only, by the checksum of what it shows."""
     pictures: list[Picture] = []
     while len(pictures) < 2 * PAIRS:
-        picture = draw_picture(rng, DIFFICULTIES[difficulty].shapes)
+        picture = draw_picture(rng, shapes)
         if zlib.crc32(repr(picture).encode()) % len(SPLITS) == SPLITS.index(split):
             pictures.append(picture)
     return list(zip(pictures[::2], pictures[1::2], strict=True))
@@ -175,22 +147,24 @@ def named(prefix: str, pairs: list[Pair]) -> Iterator[tuple[str, Picture]]:
             yield f"{prefix}-{pair}-img{side}", picture
 
 
-def draw_set(rng: random.Random, split: str, difficulty: str, count: int) -> tuple[list[Pair], list[Claim]]:
+def draw_set(rng: random.Random, split: str, level: Difficulty, count: int) -> tuple[list[Pair], list[Claim]]:
     """The pairs of a set, and `count` different claims; other pairs where too few claims suit these."""
-    kinds = DIFFICULTIES[difficulty].kinds
     while True:
-        pairs, claims = draw_pairs(rng, split, difficulty), dict[str, Claim]()
-        for kind in rng.choices(list(kinds), list(kinds.values()), k=4 * SENTENCES):
-            if claim := draw_claim(rng, kind, pairs, claims):
+        pairs, claims = draw_pairs(rng, split, level.shapes), dict[str, Claim]()
+        for kind in rng.choices(list(KINDS), level.kinds, k=4 * SENTENCES):
+            if claim := draw_claim(rng, kind, pairs, level, claims):
                 claims[claim.sentence] = claim
             if len(claims) == count:
                 return pairs, list(claims.values())
 
 
-def draw_claim(rng: random.Random, kind: str, pairs: list[Pair], told: Container[str]) -> Claim | None:
+def draw_claim(
+    rng: random.Random, kind: str, pairs: list[Pair], level: Difficulty, told: Container[str]
+) -> Claim | None:
     """A new claim that is true of exactly half of the pairs, if one is found."""
     for _ in range(TRIES):
-        sentence, truth = KINDS[kind](rng, pairs)
+        sentence, truth = KINDS[kind](rng, pairs, level)
+        sentence = sentence[0].upper() + sentence[1:]
         if sum(truth(pair) for pair in pairs) == PAIRS // 2 and sentence not in told:
             return Claim(kind, sentence, truth)
     return None
@@ -208,56 +182,52 @@ def statements(prefix: str, pairs: list[Pair], claims: list[Claim]) -> Iterator[
 Drawn = tuple[str, Callable[[Pair], bool]]
 
 
-def draw_noun(rng: random.Random, pairs: list[Pair], *, sized: bool = False) -> Noun:
+def draw_noun(rng: random.Random, pairs: list[Pair], level: Difficulty, *, sized: bool = False) -> Noun:
     """Some attributes of a shape that is there."""
     shape = rng.choice([shape for pair in pairs for picture in pair for shape in picture])
-    colour, form = rng.choice(((True, False), (True, False), (False, True), (True, True)))
+    colour, form = rng.choices(((True, False), (False, True), (True, True)), level.nouns)[0]
     return Noun(shape.size if sized else None, shape.colour if colour else None, shape.shape if form else None)
 
 
-def existence(rng: random.Random, pairs: list[Pair], *, sized: bool = False) -> Drawn:
-    noun, where, absent = draw_noun(rng, pairs, sized=sized), rng.choice(WHERE), rng.random() < 0.25
-    some = ("there is a {0}{1}.", "a {0} can be seen{1}.", "there is at least one {0}{1}.")
-    none = ("there is no {0}{1}.", "no {0} can be seen{1}.")
-    sentence = rng.choice(none if absent else some).format(noun, where.words)
-    return sentence.capitalize(), lambda pair: (sum(noun.count(pair[side]) for side in where.sides) == 0) == absent
+def existence(rng: random.Random, pairs: list[Pair], level: Difficulty, *, sized: bool = False) -> Drawn:
+    noun, absent = draw_noun(rng, pairs, level, sized=sized), rng.random() < 0.25
+    words, sides = rng.choices(list(WHERE.items()), (1, 1, 2))[0]
+    some = ("there is a {}{}.", "a {} can be seen{}.", "there is at least one {}{}.")
+    sentence = rng.choice(("there is no {}{}.", "no {} can be seen{}.") if absent else some)
+    return sentence.format(noun, words), lambda pair: any(noun.count(pair[side]) for side in sides) != absent
 
 
-def size(rng: random.Random, pairs: list[Pair]) -> Drawn:
-    return existence(rng, pairs, sized=True)
-
-
-def counting(rng: random.Random, pairs: list[Pair]) -> Drawn:
-    noun, side = draw_noun(rng, pairs), rng.randrange(2)
+def counting(rng: random.Random, pairs: list[Pair], level: Difficulty) -> Drawn:
+    noun, side = draw_noun(rng, pairs, level), rng.randrange(2)
     number = noun.count(rng.choice(pairs)[side]) or 1
     quantity = f"{NUMBERS[number]} {noun}{'s' * (number > 1)}" if number < len(NUMBERS) else f"{number} {noun}s"
     kind = rng.choice(("exactly", "exactly", "at least", "at most") if number > 1 else ("exactly",))
     forms = ("the {1} image contains {2} {0}.", "there {3} {2} {0} in the {1} image.")
     sentence = rng.choice(forms).format(quantity, SIDES[side], kind, "are" if number > 1 else "is")
-    test = {"exactly": int.__eq__, "at least": int.__ge__, "at most": int.__le__}[kind]
-    return sentence.capitalize(), lambda pair: bool(test(noun.count(pair[side]), number))
+    test = {"exactly": operator.eq, "at least": operator.ge, "at most": operator.le}[kind]
+    return sentence, lambda pair: bool(test(noun.count(pair[side]), number))
 
 
-def comparison(rng: random.Random, pairs: list[Pair]) -> Drawn:
-    noun, side, word = draw_noun(rng, pairs), rng.randrange(2), rng.choice(("more", "more", "fewer", "same"))
+def comparison(rng: random.Random, pairs: list[Pair], level: Difficulty) -> Drawn:
+    noun, side, word = draw_noun(rng, pairs, level), rng.randrange(2), rng.choice(("more", "more", "fewer", "same"))
     if word == "same":
         forms: tuple[str, ...] = (
             "both images have the same number of {0}s.",
             "there are as many {0}s on the left as on the right.",
         )
-        test = int.__eq__
+        test = operator.eq
     else:
         forms = (
             "there are {1} {0}s in the {2} image than in the {3} image.",
             "the {2} image has {1} {0}s than the {3} image.",
         )
-        test = int.__gt__ if word == "more" else int.__lt__
+        test = operator.gt if word == "more" else operator.lt
     sentence = rng.choice(forms).format(noun, word, SIDES[side], SIDES[1 - side])
-    return sentence.capitalize(), lambda pair: bool(test(noun.count(pair[side]), noun.count(pair[1 - side])))
+    return sentence, lambda pair: bool(test(noun.count(pair[side]), noun.count(pair[1 - side])))
 
 
-def quantifier(rng: random.Random, pairs: list[Pair]) -> Drawn:
-    noun = draw_noun(rng, pairs)
+def quantifier(rng: random.Random, pairs: list[Pair], level: Difficulty) -> Drawn:
+    noun = draw_noun(rng, pairs, level)
     sentence, images = rng.choice(
         (
             ("both images contain a {0}.", (2,)),
@@ -267,33 +237,33 @@ def quantifier(rng: random.Random, pairs: list[Pair]) -> Drawn:
             ("neither image contains a {0}.", (0,)),
         )
     )
-    return sentence.format(noun).capitalize(), lambda pair: sum(noun.count(side) > 0 for side in pair) in images
+    return sentence.format(noun), lambda pair: sum(noun.count(side) > 0 for side in pair) in images
 
 
-def position(rng: random.Random, pairs: list[Pair]) -> Drawn:
-    noun, side, (place, (axis, line)) = draw_noun(rng, pairs), rng.randrange(2), rng.choice(list(PLACES.items()))
+def position(rng: random.Random, pairs: list[Pair], level: Difficulty) -> Drawn:
+    noun, side, (place, (axis, line)) = draw_noun(rng, pairs, level), rng.randrange(2), rng.choice(list(PLACES.items()))
     forms = ("there is a {0} {2} of the {1} image.", "in the {1} image, a {0} is {2}.")
     sentence = rng.choice(forms).format(noun, SIDES[side], place)
     return (
-        sentence.capitalize(),
+        sentence,
         lambda pair: noun.count(tuple(shape for shape in pair[side] if shape.place[axis] == line)) > 0,
     )
 
 
-def colour(rng: random.Random, pairs: list[Pair]) -> Drawn:
+def colour(rng: random.Random, pairs: list[Pair], level: Difficulty) -> Drawn:
     side, (first, second) = rng.randrange(2), rng.sample(list(COLOURS), 2)
     one, other = Noun(None, first, None), Noun(None, second, None)
     sentence = f"In the {SIDES[side]} image there are more {one}s than {other}s."
     return sentence, lambda pair: one.count(pair[side]) > other.count(pair[side])
 
 
-KINDS: dict[str, Callable[[random.Random, list[Pair]], Drawn]] = {
+KINDS: dict[str, Callable[[random.Random, list[Pair], Difficulty], Drawn]] = {
     "existence": existence,
     "counting": counting,
     "comparison": comparison,
     "quantifier": quantifier,
     "position": position,
-    "size": size,
+    "size": partial(existence, sized=True),
     "colour": colour,
 }
 
