@@ -22,7 +22,7 @@ JOURNAL, STATE = "journal.jsonl", "journal.state"
 GROUP = 900  # values sent at once; the REST limit is 1,000
 SECONDS = 1.0  # between two looks at the journal
 LONGEST_WAIT = 30.0  # seconds between two tries at a dead server
-LAST_TRIES = 3  # failures in a row after which close() leaves the rest to sync
+LAST_TRIES = 3  # failures after which close() leaves the rest to sync
 
 
 class Refused(Exception):
@@ -132,16 +132,17 @@ class Uploader(threading.Thread):
         self.state = self.states["servers"].setdefault(uri, {})
         for key, empty in {"offset": 0, "run_id": "", "experiment_id": "", "results": {}}.items():
             self.state.setdefault(key, empty)
+        write_state(self.file, self.states)
         self.wake, self.contact = threading.Event(), threading.Event()
         self.closing, self.started_sending = False, False
-        self.tries = self.failures = 0
+        self.tries = self.failures = self.patience = 0
         self.error, self.refusals = "", set[str]()
 
     def run(self) -> None:
         while True:
             self.attempt()
             self.contact.set()
-            if self.closing and (self.failures >= LAST_TRIES or not (self.failures or self.waiting())):
+            if self.closing and (self.failures >= self.patience or not (self.failures or self.waiting())):
                 return
             self.wake.wait(SECONDS if self.closing or not self.failures else min(2.0**self.failures, LONGEST_WAIT))
             self.wake.clear()
@@ -210,6 +211,7 @@ class Uploader(threading.Thread):
 
     def close(self, timeout: float) -> bool:
         """Send the rest, at most `timeout` seconds, fewer if the server is dead. False: something is left to sync."""
+        self.patience = self.failures + LAST_TRIES
         self.closing = True
         self.wake.set()
         self.join(timeout)

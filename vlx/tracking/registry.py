@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-import yaml
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric
 from mlflow.entities.model_registry import ModelVersion
@@ -27,7 +26,6 @@ from vlx.tracking.journal import Op
 
 CHAMPION = "champion"
 UUID = "vlx.uuid"
-FOLDER = "model"  # of a logged model: artifacts/model is the vlx model folder
 NEEDS = ("mlflow", "torch", "transformers", "tokenizers", "safetensors", "numpy", "scipy", "Pillow")
 SAME_DATA = ("task", "split", "data_fingerprint")  # tags that must be equal for two versions to be compared
 REGISTERED = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
@@ -52,59 +50,45 @@ def digest(folder: Path) -> str:
 
 
 def save_pyfunc(folder: Path, out: Path, model: Model) -> None:
-    """Wrap a vlx model folder as an MLflow model whose code is vlx itself (vlx must be installed to load it)."""
-    images = json.loads((folder / "vlx.json").read_text(encoding="utf-8")).get("num_images", 1)
-    inputs = Schema([ColSpec("string", name) for name in ("statement", *(f"image_{n}" for n in range(images)))])
+    """Wrap a vlx model folder as an MLflow model that is loaded by vlx itself (which must be installed there)."""
+    images = json.loads((folder / "vlx.json").read_text(encoding="utf-8"))["num_images"]
+    example = {"statement": "There are two red circles."} | {f"image_{n}": f"picture_{n}.png" for n in range(images)}
     outputs = Schema([ColSpec("string", "label"), ColSpec("double", "score")])
     mlflow.pyfunc.save_model(
         path=out,
-        python_model=str(Path(__file__).with_name("pyfunc_model.py")),
-        artifacts={FOLDER: str(folder.absolute())},
-        signature=ModelSignature(inputs, outputs),
+        loader_module="vlx.tracking.serving",
+        data_path=str(folder),
+        signature=ModelSignature(Schema([ColSpec("string", name) for name in example]), outputs),
+        input_example=[example],
         pip_requirements=[f"vlx=={__version__}", *(f"{name}=={installed(name).partition('+')[0]}" for name in NEEDS)],
         mlflow_model=model,
     )
-    forget_paths(out / "MLmodel")
-
-
-def forget_paths(description: Path) -> None:
-    """MLflow writes where on this machine a model was made, and does not need it."""
-    content = yaml.safe_load(description.read_text(encoding="utf-8"))
-    flavor = content["flavors"]["python_function"]
-    flavor["model_code_path"] = Path(flavor["model_code_path"]).name
-    for artifact in flavor["artifacts"].values():
-        artifact["uri"] = artifact["path"]
-    description.write_text(yaml.safe_dump(content), encoding="utf-8")
 
 
 def send_model(client: MlflowClient, folder: Path, op: Op, state: dict[str, Any]) -> str:
     """Make the LoggedModel of a journal's operation, or finish the one of an earlier try; returns its id."""
-    run_id, where = state["run_id"], state["experiment_id"]
+    run_id, where, step = state["run_id"], state["experiment_id"], op["step"]
+    run = client.get_run(run_id)
     found = client.search_logged_models([where], f"tags.`{UUID}` = '{op['uuid']}'", max_results=1)
     if found:
         logged = found[0]
     else:
-        params = {key: value for key, value in client.get_run(run_id).data.params.items() if key.startswith("config/")}
+        params = {key: value for key, value in run.data.params.items() if key.startswith("config/")}
         tags = {UUID: op["uuid"], "task": op["task"]}
         logged = client.create_logged_model(where, op["name"], run_id, tags, params, model_type=op["task"])
-    if logged.status != LoggedModelStatus.READY:
-        client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=op["step"])])
-        with tempfile.TemporaryDirectory() as temporary:
-            description = Model(
-                artifact_path=logged.artifact_location,
-                model_uuid=logged.model_id,
-                run_id=run_id,
-                model_id=logged.model_id,
-            )
-            save_pyfunc(folder / op["path"], Path(temporary) / "m", description)
-            client.log_model_artifacts(logged.model_id, f"{temporary}/m")
-        points = [
-            Metric(key, value, t, op["step"], model_id=logged.model_id, run_id=run_id)
-            for key, (value, t) in op["points"].items()
-        ]
-        client.log_batch(run_id, metrics=points)
-        client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
-    return logged.model_id
+    name = logged.model_id
+    if logged.status == LoggedModelStatus.READY:
+        return name
+    if name not in [output.model_id for output in (run.outputs.model_outputs if run.outputs else [])]:
+        client.log_outputs(run_id, [LoggedModelOutput(name, step=step)])
+    with tempfile.TemporaryDirectory() as temporary:
+        description = Model(op["name"], model_uuid=name, run_id=run_id, model_id=name)
+        save_pyfunc(folder / op["path"], Path(temporary) / "model", description)
+        client.log_model_artifacts(name, f"{temporary}/model")
+    points = [Metric(key, value, t, step, model_id=name, run_id=run_id) for key, (value, t) in op["points"].items()]
+    client.log_batch(run_id, metrics=points)
+    client.finalize_logged_model(name, LoggedModelStatus.READY)
+    return name
 
 
 def send_version(client: MlflowClient, op: Op, *, model_id: str, run_id: str) -> str:
@@ -188,9 +172,8 @@ def download(uri: str) -> Path:
         folder = Path(mlflow.artifacts.download_artifacts(exact, tracking_uri=tracking, registry_uri=tracking))
     except (MlflowException, OSError) as error:
         raise RegistryError(f"{uri}: its files are not there ({str(error)[:200]}).") from error
-    for candidate in (folder / "artifacts" / FOLDER, folder):
-        if (candidate / "vlx.json").is_file():
-            return candidate
+    for found in (*folder.glob("data/*/vlx.json"), *folder.glob("vlx.json")):
+        return found.parent
     raise RegistryError(f"{uri}: not a model that vlx logged (no vlx.json in it).")
 
 
@@ -229,11 +212,16 @@ def champion_of(client: MlflowClient, name: str) -> ModelVersion | None:
     return client.get_model_version(name, str(version)) if version else None
 
 
+def number_of(version: ModelVersion | None) -> str:
+    """As text: some stores give a number, some a string."""
+    return str(version.version) if version else ""
+
+
 def judge(challenger: ModelVersion, champion: ModelVersion | None, metric: str, margin: float) -> Promotion:
     score = score_of(challenger, metric)
     if champion is None:
         return Promotion(True, f"version {challenger.version} is the first champion, {metric} {score:.4f}")
-    if champion.version == challenger.version:
+    if number_of(champion) == number_of(challenger):
         return Promotion(False, f"version {challenger.version} is the champion already")
     for tag in SAME_DATA:
         new, old = challenger.tags.get(tag, "unknown"), champion.tags.get(tag, "unknown")
@@ -262,13 +250,13 @@ def hand_over(
 ) -> Promotion:
     """Move the alias unless another process just did, and write down why."""
     current = champion_of(client, name)
-    if (current and current.version) != (old and old.version):
+    if number_of(current) != number_of(old):
         return Promotion(False, f"the champion of {name} changed meanwhile; look, and try again")
     client.set_registered_model_alias(name, CHAMPION, str(new.version))
     now = datetime.now(UTC).isoformat(timespec="seconds")
     said = {"vlx.promoted": f"{now}: {reason}"}
     if not back:
-        said["vlx.champion_before"] = str(old.version) if old else ""
+        said["vlx.champion_before"] = number_of(old)
     for tag, value in said.items():
         client.set_model_version_tag(name, str(new.version), tag, value)
     if old:

@@ -73,7 +73,7 @@ def scores_figure(rows: Rows) -> Figure:
     true = np.array([str(label).lower() == "true" for label in rows["label"]])
     edges = np.linspace(0, 1, BINS + 1)
     figure, (left, right) = blank(width=9.6, columns=2)
-    left.hist([score[true], score[~true]], edges, label=["label true", "label false"], color=[BLUE, ORANGE])
+    left.hist([score[true], score[~true]], edges.tolist(), label=["label true", "label false"], color=[BLUE, ORANGE])
     left.set(xlabel="score: probability of true", ylabel="statements", title="Scores")
     left.legend(frameon=False)
     bins = np.clip((score * BINS).astype(int), 0, BINS - 1)

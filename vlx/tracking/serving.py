@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from mlflow.pyfunc import PythonModel, PythonModelContext
 from PIL import Image
 
 from vlx.errors import UserError
@@ -20,17 +19,18 @@ LABELS = ("False", "True")
 PICTURE = "expected a path, base64 bytes or a data: URI of a picture"
 
 
-class StatementModel(PythonModel):
-    """The pyfunc of every model that vlx logs."""
+def _load_pyfunc(path: str) -> "StatementModel":
+    """What MLflow calls to load a model; `path` is the vlx model folder."""
+    from vlx import checkpoints
+    from vlx.corpora import regions
 
-    def load_context(self, context: PythonModelContext) -> None:
-        from vlx import checkpoints
-        from vlx.corpora import regions
+    return StatementModel(checkpoints.load(Path(path)), regions.detect, regions.DETECTOR)
 
-        self.prepare(checkpoints.load(Path(context.artifacts["model"])), regions.detect, regions.DETECTOR)
 
-    def prepare(self, loaded: Any, detect: Detect, detector: str) -> None:
-        """loaded: .model, .tokenizer, .meta; detect: the detector named `detector`."""
+class StatementModel:
+    """loaded: .model, .tokenizer, .meta; detect: the detector named `detector`. UserError if it needs another."""
+
+    def __init__(self, loaded: Any, detect: Detect, detector: str) -> None:
         if loaded.meta["detector"] != detector:
             raise UserError(
                 f"this model reads regions of the detector {loaded.meta['detector']}, which is not part of vlx "
@@ -39,8 +39,8 @@ class StatementModel(PythonModel):
         self.loaded, self.detect = loaded, detect
         loaded.model.eval()
 
-    def predict(self, context: PythonModelContext, model_input: Any, params: dict[str, Any] | None = None) -> Any:
-        """DataFrame of strings statement, image_0, image_1, ... -> label "True" or "False", score = probability of True."""
+    def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> Any:
+        """DataFrame of strings statement, image_0, ... -> label "True" or "False", score = probability of True."""
         pictures = [f"image_{n}" for n in range(self.loaded.meta["num_images"])]
         for name in ("statement", *pictures):
             if name not in model_input:

@@ -1,0 +1,216 @@
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vlx.errors import UserError
+from vlx.tracking import journal as journals
+from vlx.tracking.journal import Journal, Op, Refused, Uploader, read
+
+
+class FakeServer:
+    """Takes operations; `failing` of the next calls raise, `refused` values are never taken."""
+
+    def __init__(self, *, failing: int = 0, refused: tuple[Any, ...] = ()) -> None:
+        self.failing, self.refused = failing, refused
+        self.taken: list[Op] = []
+        self.starts = 0
+
+    def start(self, state: dict[str, Any]) -> None:
+        self.starts += 1
+
+    def send(self, ops: list[Op], state: dict[str, Any]) -> None:
+        if self.failing:
+            self.failing -= 1
+            raise ConnectionError("down")
+        if any(op.get("step") in self.refused for op in ops):
+            raise Refused("no")
+        self.taken += ops
+
+    def points(self) -> list[tuple[int, float]]:
+        return [(op["step"], value) for op in self.taken for value in op["values"].values()]
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journals, "SECONDS", 0.01)
+    monkeypatch.setattr(journals, "LONGEST_WAIT", 0.01)
+
+
+def ops(folder: Path) -> list[Op]:
+    return [op for op, _ in read(folder / "journal.jsonl", 0)]
+
+
+def start(folder: Path, server: FakeServer, uri: str = "fake") -> tuple[Journal, Uploader]:
+    journal = Journal(folder)
+    uploader = Uploader(journal, server, uri)
+    uploader.start()
+    return journal, uploader
+
+
+@given(length=st.integers(0, 200), note=st.text(max_size=20))
+def test_a_journal_cut_at_any_byte_of_its_last_line_keeps_the_others_and_goes_on(length: int, note: str) -> None:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        journal = Journal(folder)
+        journal.metrics({"loss": 0.5}, 1)
+        whole = journal.size()
+        journal.append("tags", tags={"note": note})
+        end = journal.size()
+        journal.close()
+        os.truncate(folder / "journal.jsonl", min(whole + length, end))
+        journal = Journal(folder)
+        journal.metrics({"loss": 0.25}, 2)
+        journal.close()
+        kept = ["metrics", "tags", "metrics"] if whole + length >= end else ["metrics", "metrics"]
+        assert [op["op"] for op in ops(folder)] == kept
+        assert [op["step"] for op in ops(folder) if op["op"] == "metrics"] == [1, 2]
+
+
+def test_a_repeated_step_is_dropped_also_after_reopening(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    for step in (25, 50, 75):
+        journal.metrics({"loss": 1.0}, step)
+    journal.close()
+    journal = Journal(tmp_path)
+    for step in (50, 75, 100):  # the checkpoint was of step 25
+        journal.metrics({"loss": 2.0, "new": 3.0}, step)
+    journal.close()
+    written = [(op["step"], key) for op in ops(tmp_path) for key in op["values"]]
+    assert written == [(25, "loss"), (50, "loss"), (75, "loss"), (50, "new"), (75, "new"), (100, "loss"), (100, "new")]
+
+
+def test_an_operation_with_a_known_uuid_is_written_once(tmp_path: Path) -> None:
+    for _ in range(2):
+        journal = Journal(tmp_path)
+        journal.append("model", uuid="a")
+        journal.append("model", uuid="a")
+        journal.close()
+    assert len(ops(tmp_path)) == 1
+
+
+def test_a_folder_has_one_writer(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    with pytest.raises(UserError, match="another process writes this run"):
+        Journal(tmp_path)
+    journal.close()
+    Journal(tmp_path).close()
+
+
+def test_a_full_disk_raises_nothing_leaves_no_half_line_and_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal, real = Journal(tmp_path), os.write
+    journal.metrics({"loss": 1.0}, 1)
+    monkeypatch.setattr(os, "write", lambda handle, data: real(handle, data[:7]))
+    journal.metrics({"loss": 1.0}, 2)
+    journal.metrics({"loss": 1.0}, 3)
+    assert [op["step"] for op in ops(tmp_path)] == [1]
+    monkeypatch.undo()
+    journal.metrics({"loss": 1.0}, 4)
+    journal.close()
+    assert [op["step"] for op in ops(tmp_path)] == [1, 2, 3, 4]
+
+
+def test_a_damaged_line_in_the_middle_is_left_out(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.metrics({"loss": 1.0}, 1)
+    os.write(journal.handle, b'{"op": "tags"\n')
+    journal.metrics({"loss": 1.0}, 2)
+    journal.close()
+    assert [op["step"] for op in ops(tmp_path)] == [1, 2]
+
+
+@pytest.mark.usefixtures("quick")
+def test_all_arrives_once_and_in_order_through_a_server_that_fails_now_and_then(tmp_path: Path) -> None:
+    server = FakeServer(failing=1)
+    journal, uploader = start(tmp_path, server)
+    for step in range(50):
+        journal.metrics({"a": step, "b": -step}, step)
+        journal.append("tags", tags={}, step=step, values={})
+        server.failing += step == 30
+    assert uploader.close(30)
+    journal.close()
+    assert [op["step"] for op in server.taken] == [step for step in range(50) for _ in range(2)]
+    assert server.points() == [(step, value) for step in range(50) for value in (step, -step)]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_server_dead_for_good_ends_the_run_and_a_later_one_gets_all(tmp_path: Path) -> None:
+    journal, uploader = start(tmp_path, FakeServer(failing=10**9))
+    for step in range(5):
+        journal.metrics({"a": step}, step)
+    assert not uploader.close(30)
+    journal.close()
+    server = FakeServer()
+    journal, uploader = start(tmp_path, server)
+    assert uploader.close(30)
+    journal.close()
+    assert [step for step, _ in server.points()] == list(range(5))
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_was_sent_before_a_restart_is_not_sent_again_and_another_server_gets_all(tmp_path: Path) -> None:
+    for number in range(3):
+        first = FakeServer()
+        journal, uploader = start(tmp_path, first)
+        journal.metrics({"a": 1.0}, number)
+        assert uploader.close(30)
+        journal.close()
+        assert [step for step, _ in first.points()] == [number]
+    second = FakeServer()
+    journal, uploader = start(tmp_path, second, "another")
+    assert uploader.close(30)
+    journal.close()
+    assert [step for step, _ in second.points()] == [0, 1, 2]
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_a_server_refuses_does_not_hold_up_the_rest(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    journal = Journal(tmp_path)
+    for step in range(4):
+        journal.metrics({"a": 1.0}, step)
+    server = FakeServer(refused=(1, 2))
+    uploader = Uploader(journal, server, "fake")
+    uploader.start()
+    assert uploader.close(30)
+    journal.close()
+    assert [step for step, _ in server.points()] == [0, 3]
+    assert len([record for record in caplog.records if "not taken" in record.message]) == 1
+
+
+def test_groups_hold_at_most_900_values_and_one_kind(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    for step in range(4):
+        journal.metrics({str(number): 0.0 for number in range(400)}, step)
+    journal.append("tags", tags={})
+    uploader = Uploader(journal, FakeServer(), "fake")
+    sizes = []
+    while group := uploader.next_group():
+        sizes.append([op["op"] for op in group[0]])
+        uploader.state["offset"] = group[1]
+    journal.close()
+    assert sizes == [["metrics"] * 2, ["metrics"] * 2, ["tags"]]
+
+
+def test_a_dead_server_is_named_once_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    journal = Journal(tmp_path)
+    journal.metrics({"a": 1.0}, 1)
+    uploader = Uploader(journal, FakeServer(failing=3), "fake")
+    for _ in range(4):
+        uploader.attempt()
+    journal.close()
+    assert [record.message.split(": ")[1][:15] for record in caplog.records if record.levelname == "WARNING"] == [
+        "nothing is lost"
+    ]
+    assert not uploader.waiting()
+
+
+def test_the_state_survives_as_json(tmp_path: Path) -> None:
+    journals.write_state(tmp_path / "journal.state", {"last": "a", "servers": {"a": {"offset": 7}}})
+    assert json.loads((tmp_path / "journal.state").read_text()) == journals.read_state(tmp_path / "journal.state")

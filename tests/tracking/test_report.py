@@ -1,0 +1,85 @@
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from vlx.tracking import report
+
+
+@dataclass(frozen=True)
+class Scores:
+    title: str
+    scores: dict[str, float]
+
+
+def rows(scores: list[float], labels: list[int], category: str = "count") -> dict[str, list[Any]]:
+    words = ("False", "True")
+    return {
+        "identifier": [f"dev-{number}" for number in range(len(scores))],
+        "statement": [f"<b>{number}</b> & more" for number in range(len(scores))],
+        "category": [category for _ in scores],
+        "image_ids": [["a", "b"] for _ in scores],
+        "label": [words[label] for label in labels],
+        "prediction": [words[score > 0.5] for score in scores],
+        "score": scores,
+        "right": [(score > 0.5) == bool(label) for score, label in zip(scores, labels, strict=True)],
+    }
+
+
+FOUR = rows([0.9, 0.8, 0.2, 0.6], [1, 0, 0, 1])
+
+
+def texts(figure: Any) -> list[str]:
+    return [text.get_text() for axes in figure.axes for text in axes.texts]
+
+
+def test_confusion_counts_by_label_and_share_of_the_label() -> None:
+    # labels: True False False True; answers: True True False True
+    assert texts(report.confusion_figure(FOUR)) == ["1\n50%", "1\n50%", "0\n0%", "2\n100%"]
+
+
+def test_categories_show_accuracy_count_and_chance() -> None:
+    figure = report.categories_figure(FOUR, 0.5)
+    assert texts(figure) == ["75.0% of 4"]
+    assert figure.legends[0].get_texts()[0].get_text() == "always one answer: 50.0%"
+
+
+def test_calibration_is_the_share_of_true_by_mean_score() -> None:
+    right = report.scores_figure(rows([0.31, 0.33, 0.71, 0.73], [1, 0, 1, 1])).axes[1]
+    assert right.lines[1].get_xdata() == pytest.approx([0.32, 0.72])
+    assert right.lines[1].get_ydata() == pytest.approx([0.5, 1.0])
+
+
+def test_figures_of_a_task_without_categories_leave_that_one_out() -> None:
+    assert set(report.prediction_figures(FOUR, 0.5)) == {"confusion", "scores", "categories"}
+    assert set(report.prediction_figures(rows([0.9], [1], ""), 0.5)) == {"confusion", "scores"}
+
+
+def test_comparison_has_a_bar_a_model_and_shared_score() -> None:
+    models = [Scores("teacher", {"accuracy": 0.8, "consistency": 0.5}), Scores("student", {"accuracy": 0.7})]
+    assert texts(report.comparison_figure(models)) == ["0.800", "0.700"]
+
+
+def test_the_page_shows_the_surest_mistakes_first_with_small_pictures_and_escaped_text() -> None:
+    files = report.prediction_files("dev", FOUR, lambda image: Image.new("RGB", (900, 300)) if image == "a" else None)
+    page = files["predictions/dev.html"]
+    assert page.count("<article>") == 4 and page.count("data:image/png") == 4
+    assert "&lt;b&gt;1&lt;/b&gt; &amp; more" in page and "<b>1</b>" not in page
+    assert page.index("dev-1") < page.index("dev-0") < page.index("dev-2") < page.index("dev-3")
+    assert len(page) < 20_000
+
+
+def test_the_table_has_every_prediction_as_mlflow_reads_tables() -> None:
+    table = json.loads(report.prediction_files("dev", FOUR, lambda image: None)["predictions/dev.table.json"])
+    assert len(table["data"]) == 4 and "image_ids" not in table["columns"]
+    assert dict(zip(table["columns"], table["data"][1], strict=True))["prediction"] == "True"
+
+
+def test_the_card_holds_scores_lineage_and_the_warning() -> None:
+    facts = {"task": "nlvr2", "val/accuracy": "0.5", "teacher": "models:/t/1", "teacher_run": "", "warning": "w"}
+    card = report.model_card("student", facts, "at chance level")
+    assert "| val/accuracy | 0.5 |" in card and "| teacher | models:/t/1 |" in card
+    assert "**Warning: at chance level.**" in card and "teacher_run" not in card
+    assert "Warning" not in report.model_card("student", facts)
