@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Callable, Container, Iterator
 from functools import cache, partial
 from io import BytesIO
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,7 +40,18 @@ TRIES = 60  # statements drawn of one kind before another kind is tried
 SIDES = ("left", "right")
 WHERE = {" in the left image": (0,), " in the right image": (1,), "": (0, 1)}
 PLACES = {"at the top": (1, 0), "at the bottom": (1, 2), "on the left side": (0, 0), "on the right side": (0, 2)}
-NUMBERS = ("no", "one", "two", "three", "four", "five", "six")
+NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight")
+TESTS: dict[str, Callable[[int, int], bool]] = {
+    **{"exactly": operator.eq, "at least": operator.ge, "at most": operator.le},
+    **{"same": operator.eq, "more": operator.gt, "fewer": operator.lt},
+}
+QUANTIFIERS = {  # of how many of the two images it must be true
+    "both images contain a {}.": (2,),
+    "there is a {} in each image.": (2,),
+    "only one of the images contains a {}.": (1,),
+    "at least one of the images contains a {}.": (1, 2),
+    "neither image contains a {}.": (0,),
+}
 
 
 class Difficulty(NamedTuple):
@@ -52,7 +64,7 @@ class Difficulty(NamedTuple):
 
 DIFFICULTIES = {  # existence, counting, comparison, quantifier, position, size, colour
     "easy": Difficulty((1, 3), (0.6, 0.3, 0.1), (0.7, 0.15, 0.1, 0.05, 0, 0, 0)),
-    "normal": Difficulty((1, 4), (0.6, 0.25, 0.15), (0.45, 0.2, 0.12, 0.13, 0.05, 0.05, 0)),
+    "normal": Difficulty((1, 4), (0.65, 0.25, 0.1), (0.55, 0.16, 0.08, 0.13, 0.04, 0.04, 0)),
     "hard": Difficulty((2, 8), (0.3, 0.2, 0.5), (0.1, 0.2, 0.2, 0.15, 0.15, 0.1, 0.1)),
 }
 
@@ -115,7 +127,8 @@ def write_sources(folder: Path, *, seed: int, size: int, difficulty: str) -> Non
                     pairs, claims = draw_set(rng, split, DIFFICULTIES[difficulty], count)
                     for record in statements(f"{split}-{number}", pairs, claims):
                         lines.write(json.dumps(record) + "\n")
-                    for name, picture in named(f"{split}-{number}", pairs):
+                    for place, picture in enumerate(chain(*pairs)):
+                        name = f"{split}-{number}-{place // 2}-img{place % 2}"
                         regions[name] = add_picture(archive, f"images/{name}.png", picture, rng.randrange(200, 250))
                     progress.advance(count)
     save_features(regions, folder / f"nlvr2_img_{DETECTOR}_feats.pt")
@@ -133,18 +146,12 @@ def draw_pairs(rng: random.Random, split: str, shapes: tuple[int, int]) -> list[
 
 def draw_picture(rng: random.Random, limits: tuple[int, int]) -> Picture:
     picture = []
-    for cell in rng.sample(range(9), rng.randint(*limits)):
+    for cell in sorted(rng.sample(range(9), rng.randint(*limits))):  # one order: equal pictures are equal tuples
         size = rng.choice(list(SIZES))
         place = (cell % 3, cell // 3)
         x, y = (CELL * index + 1 + rng.randrange(CELL - SIZES[size]) for index in place)
         picture.append(Shape(size, rng.choice(list(COLOURS)), rng.choice(SHAPES), place, (x, y)))
     return tuple(picture)
-
-
-def named(prefix: str, pairs: list[Pair]) -> Iterator[tuple[str, Picture]]:
-    for pair, pictures in enumerate(pairs):
-        for side, picture in enumerate(pictures):
-            yield f"{prefix}-{pair}-img{side}", picture
 
 
 def draw_set(rng: random.Random, split: str, level: Difficulty, count: int) -> tuple[list[Pair], list[Claim]]:
@@ -174,9 +181,8 @@ def statements(prefix: str, pairs: list[Pair], claims: list[Claim]) -> Iterator[
     """NLVR2's records: every claim about every pair."""
     for sentence, claim in enumerate(claims):
         for pair, pictures in enumerate(pairs):
-            label = str(claim.truth(pictures))
-            identifier = f"{prefix}-{pair}-{sentence}"
-            yield {"identifier": identifier, "sentence": claim.sentence, "label": label, "synset": claim.kind}
+            about = {"identifier": f"{prefix}-{pair}-{sentence}", "synset": claim.kind}
+            yield {**about, "sentence": claim.sentence, "label": str(claim.truth(pictures))}
 
 
 Drawn = tuple[str, Callable[[Pair], bool]]
@@ -190,8 +196,8 @@ def draw_noun(rng: random.Random, pairs: list[Pair], level: Difficulty, *, sized
 
 
 def existence(rng: random.Random, pairs: list[Pair], level: Difficulty, *, sized: bool = False) -> Drawn:
-    noun, absent = draw_noun(rng, pairs, level, sized=sized), rng.random() < 0.25
-    words, sides = rng.choices(list(WHERE.items()), (1, 1, 2))[0]
+    noun, absent = draw_noun(rng, pairs, level, sized=sized), rng.random() < 0.2
+    words, sides = rng.choices(list(WHERE.items()), (1, 1, 3))[0]
     some = ("there is a {}{}.", "a {} can be seen{}.", "there is at least one {}{}.")
     sentence = rng.choice(("there is no {}{}.", "no {} can be seen{}.") if absent else some)
     return sentence.format(noun, words), lambda pair: any(noun.count(pair[side]) for side in sides) != absent
@@ -199,61 +205,42 @@ def existence(rng: random.Random, pairs: list[Pair], level: Difficulty, *, sized
 
 def counting(rng: random.Random, pairs: list[Pair], level: Difficulty) -> Drawn:
     noun, side = draw_noun(rng, pairs, level), rng.randrange(2)
-    number = noun.count(rng.choice(pairs)[side]) or 1
-    quantity = f"{NUMBERS[number]} {noun}{'s' * (number > 1)}" if number < len(NUMBERS) else f"{number} {noun}s"
-    kind = rng.choice(("exactly", "exactly", "at least", "at most") if number > 1 else ("exactly",))
-    forms = ("the {1} image contains {2} {0}.", "there {3} {2} {0} in the {1} image.")
-    sentence = rng.choice(forms).format(quantity, SIDES[side], kind, "are" if number > 1 else "is")
-    test = {"exactly": operator.eq, "at least": operator.ge, "at most": operator.le}[kind]
-    return sentence, lambda pair: bool(test(noun.count(pair[side]), number))
+    number = max(1, noun.count(rng.choice(pairs)[side]))
+    test = rng.choice(("exactly", "exactly", "at least", "at most") if number > 1 else ("exactly",))
+    things = f"{test} {NUMBERS[number]} {noun}{'s' * (number > 1)}"
+    form = rng.choice(
+        ("the {1} image contains {0}.", f"there {'are' if number > 1 else 'is'} {{0}} in the {{1}} image.")
+    )
+    return form.format(things, SIDES[side]), lambda pair: TESTS[test](noun.count(pair[side]), number)
 
 
 def comparison(rng: random.Random, pairs: list[Pair], level: Difficulty) -> Drawn:
-    noun, side, word = draw_noun(rng, pairs, level), rng.randrange(2), rng.choice(("more", "more", "fewer", "same"))
-    if word == "same":
-        forms: tuple[str, ...] = (
-            "both images have the same number of {0}s.",
-            "there are as many {0}s on the left as on the right.",
-        )
-        test = operator.eq
-    else:
-        forms = (
-            "there are {1} {0}s in the {2} image than in the {3} image.",
-            "the {2} image has {1} {0}s than the {3} image.",
-        )
-        test = operator.gt if word == "more" else operator.lt
-    sentence = rng.choice(forms).format(noun, word, SIDES[side], SIDES[1 - side])
-    return sentence, lambda pair: bool(test(noun.count(pair[side]), noun.count(pair[1 - side])))
+    noun, side, test = draw_noun(rng, pairs, level), rng.randrange(2), rng.choice(("more", "more", "fewer", "same"))
+    same = ("both images have the same number of {0}s.", "there are as many {0}s on the left as on the right.")
+    other = (
+        "there are {1} {0}s in the {2} image than in the {3} one.",
+        "the {2} image has {1} {0}s than the {3} image.",
+    )
+    sentence = rng.choice(same if test == "same" else other).format(noun, test, SIDES[side], SIDES[1 - side])
+    return sentence, lambda pair: TESTS[test](noun.count(pair[side]), noun.count(pair[1 - side]))
 
 
 def quantifier(rng: random.Random, pairs: list[Pair], level: Difficulty) -> Drawn:
-    noun = draw_noun(rng, pairs, level)
-    sentence, images = rng.choice(
-        (
-            ("both images contain a {0}.", (2,)),
-            ("there is a {0} in each image.", (2,)),
-            ("only one of the images contains a {0}.", (1,)),
-            ("at least one of the images contains a {0}.", (1, 2)),
-            ("neither image contains a {0}.", (0,)),
-        )
-    )
-    return sentence.format(noun), lambda pair: sum(noun.count(side) > 0 for side in pair) in images
+    noun, (form, images) = draw_noun(rng, pairs, level), rng.choice(list(QUANTIFIERS.items()))
+    return form.format(noun), lambda pair: sum(noun.count(side) > 0 for side in pair) in images
 
 
 def position(rng: random.Random, pairs: list[Pair], level: Difficulty) -> Drawn:
-    noun, side, (place, (axis, line)) = draw_noun(rng, pairs, level), rng.randrange(2), rng.choice(list(PLACES.items()))
-    forms = ("there is a {0} {2} of the {1} image.", "in the {1} image, a {0} is {2}.")
-    sentence = rng.choice(forms).format(noun, SIDES[side], place)
-    return (
-        sentence,
-        lambda pair: noun.count(tuple(shape for shape in pair[side] if shape.place[axis] == line)) > 0,
-    )
+    noun, side = draw_noun(rng, pairs, level), rng.randrange(2)
+    where, (axis, line) = rng.choice(list(PLACES.items()))
+    form = rng.choice(("there is a {0} {2} of the {1} image.", "in the {1} image, a {0} is {2}."))
+    sentence = form.format(noun, SIDES[side], where)
+    return sentence, lambda pair: any(noun.count((shape,)) and shape.place[axis] == line for shape in pair[side])
 
 
 def colour(rng: random.Random, pairs: list[Pair], level: Difficulty) -> Drawn:
-    side, (first, second) = rng.randrange(2), rng.sample(list(COLOURS), 2)
-    one, other = Noun(None, first, None), Noun(None, second, None)
-    sentence = f"In the {SIDES[side]} image there are more {one}s than {other}s."
+    side, (one, other) = rng.randrange(2), (Noun(None, name, None) for name in rng.sample(list(COLOURS), 2))
+    sentence = f"in the {SIDES[side]} image there are more {one}s than {other}s."
     return sentence, lambda pair: one.count(pair[side]) > other.count(pair[side])
 
 

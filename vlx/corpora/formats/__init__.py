@@ -5,7 +5,7 @@ from typing import Protocol
 
 from vlx.corpora.formats import nlvr, nlvr2
 from vlx.corpora.formats.files import describe
-from vlx.corpora.store import Corpus, CorpusWriter, open_corpus
+from vlx.corpora.store import Corpus, CorpusWriter
 from vlx.errors import CorpusError
 
 
@@ -40,4 +40,4 @@ def prepare(format: str, source: Path | str, out: Path | str) -> Corpus:
             writer.commit(reader=format, detector=detector, source=describe(files, folder))
     except OSError as error:
         raise CorpusError(f"{error.filename or out}: {error.strerror or error}.") from error
-    return open_corpus(out)
+    return Corpus(out)

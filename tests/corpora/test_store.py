@@ -1,0 +1,183 @@
+import json
+import os
+import pickle
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vlx import corpora
+from vlx.corpora import Statement
+from vlx.corpora.store import CorpusWriter, scratch
+from vlx.errors import CorpusError
+
+FEATURES = np.arange(6, dtype=np.float32).reshape(2, 3)
+BOXES = np.array([[0, 0, 0.5, 0.5], [0.25, 0.25, 1, 1]], np.float32)
+ROW = Statement("dev-0-0-0", "dev-0--0", "A dog.", ["a", "b"], 1, "dog")
+
+
+def write(out: Path, *, sentence: str = "A dog.", dtype: str = "float16", scale: float = 1.0) -> corpora.Corpus:
+    with CorpusWriter(out, dtype=dtype) as writer:
+        writer.add_image("a", FEATURES * scale, BOXES, size=(64, 48), data=None)
+        writer.add_image("b", FEATURES[:1], BOXES[:1])
+        writer.add_statements("nlvr2", "dev", [ROW._replace(sentence=sentence)])
+        writer.commit(reader="test", detector="external", source=[])
+    return corpora.open(out)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_what_is_written_is_read(tmp_path: Path, dtype: str) -> None:
+    corpus = write(tmp_path / "corpus", dtype=dtype)
+    features, boxes = corpus.regions("a")
+    assert features.dtype == dtype and np.array_equal(features, FEATURES) and np.array_equal(boxes, BOXES)
+    assert np.array_equal(corpus.regions("b")[0], FEATURES[:1]) and corpus.num_regions("b") == 1
+    assert (corpus.region_dim, corpus.detector, corpus.splits("nlvr2")) == (3, "external", ["dev"])
+    assert corpus.examples("nlvr2", "dev")[0] == ROW._asdict() and corpus.image("a") is None
+
+
+def test_regions_are_views_of_the_mapped_file_and_cannot_be_written(tmp_path: Path) -> None:
+    features, _ = write(tmp_path / "corpus").regions("a")
+    assert not features.flags.owndata
+    with pytest.raises(ValueError, match="read-only"):
+        features[0] = 1
+
+
+def test_a_corpus_crosses_to_a_worker_as_its_path(tmp_path: Path) -> None:
+    corpus = write(tmp_path / "corpus")
+    corpus.regions("a")
+    data = pickle.dumps(corpus)
+    assert len(data) < 500 and pickle.loads(data).fingerprint == corpus.fingerprint
+
+
+def test_the_fingerprint_is_of_content_alone(tmp_path: Path) -> None:
+    prints = [write(tmp_path / name).fingerprint for name in ("one", "two")]
+    assert prints[0] == prints[1] and re.fullmatch("[0-9a-f]{64}", prints[0])
+    others = [
+        write(tmp_path / "sentence", sentence="A cat."),
+        write(tmp_path / "feature", scale=2),
+        write(tmp_path / "dtype", dtype="float32"),
+    ]
+    assert len({prints[0], *(other.fingerprint for other in others)}) == 4
+
+
+@pytest.mark.parametrize("name", ["features.npy", "boxes.npy", "images.arrow", "nlvr2-dev.arrow"])
+def test_a_truncated_or_missing_file_is_named_with_both_sizes(tmp_path: Path, name: str) -> None:
+    file = write(tmp_path / "corpus").path / name
+    size = file.stat().st_size
+    os.truncate(file, size - 1)
+    with pytest.raises(CorpusError, match=f"{name}: found {size - 1:,} bytes, expected {size:,} bytes"):
+        corpora.open(tmp_path / "corpus")
+    file.unlink()
+    with pytest.raises(CorpusError, match=f"{name}: found nothing, expected {size:,} bytes"):
+        corpora.open(tmp_path / "corpus")
+
+
+@pytest.mark.parametrize("name", ["features.npy", "images.arrow", "nlvr2-dev.arrow"])
+def test_a_file_of_the_right_size_with_other_content_is_refused(tmp_path: Path, name: str) -> None:
+    file = write(tmp_path / "corpus").path / name
+    file.write_bytes(bytes(file.stat().st_size))
+    corpus = corpora.open(tmp_path / "corpus")
+    with pytest.raises(CorpusError, match=f"{name}: .*Prepare the corpus again"):
+        corpus.regions("a"), corpus.examples("nlvr2", "dev")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": "vlx-corpus-0", "files": {}}', '{"files": 3}'])
+def test_a_damaged_manifest_is_refused(tmp_path: Path, text: str) -> None:
+    (write(tmp_path / "corpus").path / "manifest.json").write_text(text)
+    with pytest.raises(CorpusError, match=r"manifest\.json: "):
+        corpora.open(tmp_path / "corpus")
+
+
+def test_a_manifest_of_another_matrix_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "corpus").path / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"regions": 9}))
+    with pytest.raises(CorpusError, match=r"features.npy: found a matrix \(3, 3\), expected \(9, 3\)"):
+        corpora.open(tmp_path / "corpus").regions("a")
+
+
+def test_unknown_names_are_answered_with_the_known_ones(tmp_path: Path) -> None:
+    corpus = write(tmp_path / "corpus")
+    for ask, answer in (
+        (lambda: corpus.regions("zebra"), "no image 'zebra' among 2"),
+        (lambda: corpus.examples("nlvr2", "train"), "no split train of task nlvr2. Expected one of dev"),
+        (lambda: corpus.splits("vqa"), "no examples of task vqa; it holds nlvr2"),
+        (lambda: corpora.open(tmp_path), "no manifest.json, so not a prepared corpus"),
+    ):
+        with pytest.raises(CorpusError, match=answer):
+            ask()
+
+
+@pytest.mark.parametrize(
+    ("features", "boxes", "message"),
+    [
+        (FEATURES[:0], BOXES[:0], r"features \[0, 3\]"),
+        (FEATURES[:1], BOXES, r"features \[1, 3\] and boxes \[2, 4\]"),
+        (np.ones((2, 4), np.float32), BOXES, r"features \[2, 4\].*expected \[R,3\]"),
+        (FEATURES * np.nan, BOXES, "a feature is NaN"),
+        (FEATURES * 1e6, BOXES, "beyond float16"),
+        (FEATURES, BOXES * 2, "within 0..1"),
+        (FEATURES, BOXES[:, [2, 1, 0, 3]], "x1 < x2"),
+        (FEATURES, BOXES * np.nan, "within 0..1"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
+def test_impossible_regions_are_refused(tmp_path: Path, features: np.ndarray, boxes: np.ndarray, message: str) -> None:
+    with CorpusWriter(tmp_path / "corpus") as writer:
+        writer.add_image("a", FEATURES, BOXES)
+        with pytest.raises(CorpusError, match=f"image b: .*{message}"):
+            writer.add_image("b", features, boxes)
+
+
+def test_an_image_twice_a_statement_without_image_and_an_empty_corpus_are_refused(tmp_path: Path) -> None:
+    with CorpusWriter(tmp_path / "corpus") as writer:
+        writer.add_image("a", FEATURES, BOXES)
+        with pytest.raises(CorpusError, match="image a: found twice"):
+            writer.add_image("a", FEATURES, BOXES)
+        with pytest.raises(CorpusError, match="statement dev-0-0-0: no image b"):
+            writer.add_statements("nlvr2", "dev", [ROW])
+        with pytest.raises(CorpusError, match="no pictures or no statements"):
+            writer.commit(reader="test", detector="external", source=[])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_writer_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), CorpusWriter(tmp_path / "corpus") as writer:
+        writer.add_image("a", FEATURES, BOXES)
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_writer_leaves_no_corpus_and_the_next_one_cleans_up(tmp_path: Path) -> None:
+    script = (
+        "import numpy as np, os, signal, sys\n"
+        "from vlx.corpora.store import CorpusWriter\n"
+        "with CorpusWriter(sys.argv[1]) as writer:\n"
+        "    writer.add_image('a', np.ones((1, 3), np.float32), np.array([[0, 0, 1, 1]], np.float32))\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "corpus")], cwd=Path(__file__).parents[2])
+    assert done.returncode == -signal.SIGKILL
+    assert [path.name for path in tmp_path.iterdir()] == [".corpus.partial"]
+    with pytest.raises(CorpusError, match="no manifest.json"):
+        corpora.open(tmp_path / "corpus")
+    with pytest.raises(CorpusError, match="no manifest.json"):
+        corpora.open(tmp_path / ".corpus.partial")
+    write(tmp_path / "corpus")
+    assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
+
+
+def test_what_is_there_is_never_overwritten(tmp_path: Path) -> None:
+    before = write(tmp_path / "corpus").fingerprint
+    with pytest.raises(CorpusError, match="already there"):
+        write(tmp_path / "corpus", sentence="A cat.")
+    assert corpora.open(tmp_path / "corpus").fingerprint == before
+
+
+def test_two_writers_of_one_corpus_do_not_mix(tmp_path: Path) -> None:
+    with scratch(tmp_path / ".corpus.partial"), pytest.raises(CorpusError, match="another process is writing"):
+        write(tmp_path / "corpus")
+    write(tmp_path / "corpus")
