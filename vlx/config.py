@@ -90,7 +90,7 @@ class ModelFields(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainFields(Config):
+class TrainFields(RunFields):
     resume: str = option("auto", "auto continues this same run where it stopped", choices=("auto", "never"))
     batch_size: int = option(64, "statements of one optimizer step", low=1)
     accumulation: int = option(1, "micro-batches of one optimizer step", low=1)
@@ -125,7 +125,7 @@ class PrepareConfig(DataFields, RunFields):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneConfig(TrainFields, ModelFields, DataFields, RunFields):
+class FinetuneConfig(TrainFields, ModelFields, DataFields):
     """Train one model on one task."""
 
     weights: str = option(
@@ -135,7 +135,7 @@ class FinetuneConfig(TrainFields, ModelFields, DataFields, RunFields):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistillConfig(TrainFields, ModelFields, DataFields, RunFields):
+class DistillConfig(TrainFields, ModelFields, DataFields):
     """Teach a small student what a large teacher knows. Model fields are the teacher's."""
 
     steps: int = option(500, "optimizer steps of the student; 0: count in epochs", low=0)
@@ -176,7 +176,6 @@ class EvaluateConfig(DataFields, RunFields):
     model: str = option("models:/vlx-nlvr2-student@champion", "folder, original checkpoint or registered version")
     split: str = option("", "a split of the corpus; empty: the task's test split")
     batch_size: int = option(128, "statements at a time", low=1)
-    precision: str = option("auto", "auto takes bf16 only where the device has it", choices=("auto", "fp32", "bf16"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,7 +208,7 @@ C = TypeVar("C", bound=Config)
 
 
 def parse(schema: type[C], argv: Sequence[str] | None = None) -> C:
-    """Build a config from `--key=value` and `--key value` words. Raises ConfigError, before anything is read or written."""
+    """Build a config from `--key=value` and `--key value` words, before anything is read. Raises ConfigError."""
     words = list(sys.argv[1:] if argv is None else argv)
     parser = jsonargparse.ArgumentParser(exit_on_error=False, description=schema.__doc__)
     names = [spec.name for spec in dataclasses.fields(schema)]

@@ -30,7 +30,8 @@ class Meter:
     def advance(self, count: int = 1, note: str = "") -> None:
         self.done += count
         if self.bar and self.row is not None:
-            self.bar.update(self.row, advance=count, **({"note": note} if note else {}))
+            self.bar.update(self.row, advance=count)
+            self.bar.tasks[self.row].fields["note"] = note
         elif time.monotonic() - self.told >= QUIET_SECONDS:
             self.told = time.monotonic()
             log.info("%s %d/%d, %s left %s", self.title, self.done, self.total, self.left(), note)

@@ -52,10 +52,10 @@ class WordPiece:
 
     @classmethod
     def train(cls, texts: Iterable[str], *, size: int) -> "WordPiece":
-        """Every character of these texts, alone and as `##` continuation, then their most frequent words up to `size` entries.
+        """Every character of these texts, alone and as `##` continuation, then their most frequent words, to `size`.
 
-        The same texts give the same vocabulary, which the merges of `tokenizers`' own trainer do not (its ties are broken
-        by a random hash, so that two runs of one seed would differ).
+        The same texts give the same vocabulary; `tokenizers`' own trainer breaks ties by a random hash, so that two
+        runs of one seed would differ.
         """
         normalizer, splitter = BertNormalizer(lowercase=True), BertPreTokenizer()
         lines = (splitter.pre_tokenize_str(normalizer.normalize_str(text)) for text in texts)

@@ -20,7 +20,7 @@ def key(options: dict[str, Any], *more: str) -> str:
 
 @contextmanager
 def claim(root: Path, stem: str, *, resume: bool) -> Iterator[Path]:
-    """The folder `root`/`stem`-N of the newest unfinished run that no process is working in, or a new one; held until the end."""
+    """`root`/`stem`-N of the newest unfinished run that no process works in, or a new one; held until the end."""
     root.mkdir(parents=True, exist_ok=True)
     used = sorted(int(path.name.removeprefix(f"{stem}-")) for path in root.glob(f"{stem}-*"))
     newest = used[-1:] if resume else []

@@ -35,7 +35,7 @@ def oscar(config: Path, weights: Path) -> Oscar:
 
 
 def batch_of(inputs: dict[str, Tensor], loss_type: str) -> dict[str, Tensor]:
-    """The original's inputs in vlx's names: the region axis follows the text axis in its mask; six box terms end its features."""
+    """The original's inputs in vlx's names: its mask is text, then regions; its features end in six box terms."""
     tokens = inputs["input_ids"].shape[-1]
     mask = inputs["attention_mask"].bool()
     features = inputs["img_feats"]

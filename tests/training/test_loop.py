@@ -133,7 +133,7 @@ def test_a_loss_that_is_not_finite_stops_before_it_spoils_the_weights(tmp_path: 
 
 
 def test_learning_lowers_the_loss(tmp_path: Path) -> None:
-    cfg = config(steps=60, dropout=0.0, hidden_size=64, heads=4, lr=1e-3, log_every=10, eval_every=60, checkpoint_every=60)
+    cfg = config(steps=60, dropout=0.0, hidden_size=64, heads=4, log_every=10, eval_every=60, checkpoint_every=60)
     model, data = setting(tmp_path, cfg)
     run = Recorder()
     train(model, data, cfg, tmp_path / "t", run)

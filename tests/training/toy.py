@@ -1,4 +1,4 @@
-"""A corpus and a model small enough to train within a test: true when the left picture has more regions than the right."""
+"""A corpus and a model small enough to train within a test: true when the left picture has more regions."""
 
 from pathlib import Path
 

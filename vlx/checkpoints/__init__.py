@@ -21,7 +21,7 @@ META = "vlx.json"  # what config.json cannot say: task, images, detector, length
 
 @dataclass
 class Loaded:
-    """A model with all it needs to be used again. meta: system, task, num_images, region_dim, detector, max_text_tokens,
+    """A model and all it needs to be used again. meta: system, task, num_images, region_dim, detector, max_text_tokens,
     max_regions, data_fingerprint, and for a registered version its `uri` and `version`."""
 
     model: PreTrainedModel

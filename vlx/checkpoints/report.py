@@ -11,7 +11,7 @@ from vlx.errors import CheckpointError
 
 @dataclass
 class LoadReport:
-    """Names are the model's; unexpected ones the file's. `share` is the part of the model's parameters restored, 0..1."""
+    """Names are the model's, unexpected ones the file's. `share`: the part of the parameters restored, 0..1."""
 
     source: str
     matched: list[str] = field(default_factory=list)
@@ -36,7 +36,7 @@ def load_weights(
     may_miss: tuple[str, ...] = (),
     may_exceed: tuple[str, ...] = (),
 ) -> LoadReport:
-    """Copy `weights` into `model`. A missing or unexpected key whose prefix is not allowed, or a shape clash, is an error."""
+    """Copy `weights` into `model`. Raises CheckpointError on a shape clash or on a missing or extra key not allowed."""
     own, report = model.state_dict(), LoadReport(source)
     given = {rename(name): name for name in weights}
     for name, tensor in own.items():

@@ -3,6 +3,8 @@
 Shapes: B sequences, T text tokens, R regions, L = positions the encoder sees, H hidden.
 """
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -48,13 +50,6 @@ class SelfAttention(nn.Module):
         context = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
         return context.transpose(1, 2).flatten(2)
 
-    def probabilities(self, hidden: Tensor, key_mask: Tensor) -> Tensor:
-        """Post-softmax attention [B,heads,L,L], which the fused kernel does not return."""
-        query, key = self.split(self.query(hidden)), self.split(self.key(hidden))
-        scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
-        lowest = torch.finfo(scores.dtype).min
-        return scores.masked_fill(~key_mask[:, None, None, :], lowest).softmax(-1)
-
 
 class DenseNorm(nn.Module):
     """LayerNorm(residual + dropout(dense(x)))."""
@@ -88,6 +83,13 @@ class Layer(GradientCheckpointingLayer):
     def forward(self, hidden: Tensor, key_mask: Tensor) -> Tensor:
         attended = self.attention["output"](self.attention["self"](hidden, key_mask), hidden)
         return self.output(F.gelu(self.intermediate["dense"](attended)), attended)
+
+    def probabilities(self, hidden: Tensor, key_mask: Tensor) -> Tensor:
+        """The attention this layer pays, which the fused kernel does not return: [B,heads,L,L], after softmax."""
+        attention = cast(SelfAttention, self.attention["self"])
+        query, key = attention.split(attention.query(hidden)), attention.split(attention.key(hidden))
+        scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
+        return scores.masked_fill(~key_mask[:, None, None, :], torch.finfo(scores.dtype).min).softmax(-1)
 
 
 class Pooler(nn.Module):

@@ -1,4 +1,4 @@
-"""Oscar: one BERT stream over text and regions, with a head over N images (Li et al. 2020; VinVL adds a region LayerNorm).
+"""Oscar: one BERT stream over text and regions, a head over N images (Li et al. 2020; VinVL: a region LayerNorm).
 
 Parameter names are the original's, so that its checkpoints load as they are.
 """
@@ -76,8 +76,8 @@ class Encoder(nn.Module):
         return states
 
     def attentions(self, states: list[Tensor], key_mask: Tensor) -> tuple[Tensor, ...]:
-        layers = zip(self.layer, states[:-1], strict=True)
-        return tuple(layer.attention["self"].probabilities(hidden, key_mask) for layer, hidden in layers)
+        pairs = zip(self.layer, states[:-1], strict=True)
+        return tuple(layer.probabilities(hidden, key_mask) for layer, hidden in pairs)  # type: ignore[operator]
 
 
 class Bert(nn.Module):
@@ -106,7 +106,7 @@ class Bert(nn.Module):
 
 
 class Oscar(PreTrainedModel):
-    """Sequence classification over one image, or over N images whose pooled vectors are concatenated (NLVR2: 2, NLVR: 3)."""
+    """Sequence classification over one image, or over N whose pooled vectors are concatenated (NLVR2: 2, NLVR: 3)."""
 
     config_class = OscarConfig
     base_model_prefix = "bert"

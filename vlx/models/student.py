@@ -1,4 +1,4 @@
-"""A student: the teacher's architecture with fewer layers, started from some of the teacher's (specs: Oscar c.2, c.3)."""
+"""A student: the teacher's architecture with fewer layers, started from some of its own (specs: Oscar c.2, c.3)."""
 
 import copy
 import re

@@ -16,7 +16,7 @@ from vlx.tokenization import WordPiece
 
 @dataclass(frozen=True)
 class StatementTask:
-    """A statement over `num_images` pictures; label 1 = true. `submission` and `words` spell a line of the official file."""
+    """A statement over `num_images` pictures; label 1 = true. `submission` and `words` spell the official file."""
 
     name: str
     num_images: int

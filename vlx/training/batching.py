@@ -123,7 +123,7 @@ def collate(rows: Sequence[Encoded], corpus: Corpus, *, max_regions: int) -> dic
 
 
 def joint_layout(text_lengths: Tensor, region_lengths: Tensor, tokens: int) -> Tensor:
-    """Positions [M,L] of each sequence's text and then its regions on the axis of `tokens` + R places; -1 is padding."""
+    """Positions [M,L] of each text and then its regions on the axis of `tokens` + R places; -1 is padding."""
     total = text_lengths + region_lengths
     place = torch.arange(int(total.max())).expand(len(total), -1)
     texts = text_lengths[:, None]

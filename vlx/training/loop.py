@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -43,8 +43,10 @@ class Run(Protocol):
 class Hook(Protocol):
     """Something that also moves before each step, with its own module and optimizer in the checkpoint (Reptile)."""
 
-    teacher: nn.Module
-    optimizer: Optimizer
+    @property
+    def teacher(self) -> nn.Module: ...
+    @property
+    def optimizer(self) -> Optimizer: ...
 
     def before_step(
         self, student: nn.Module, batches: Sequence[Batch], step: int, accelerator: Accelerator
@@ -81,7 +83,7 @@ class Trainer:
         return [{name: x.to(self.accelerator.device) for name, x in split.batch(part).items()} for part in parts]
 
     def step(self, batches: Sequence[Batch]) -> dict[str, float]:
-        """One optimizer step. Returns the batch's mean losses and norms; raises TrainingError if the loss is not finite."""
+        """One optimizer step. Returns the batch's mean losses and norms. Raises TrainingError."""
         self.model.train()
         moved = self.hook.before_step(self.model, batches, self.progress.step, self.accelerator) if self.hook else {}
         examples = sum(len(batch["input_ids"]) for batch in batches)
@@ -197,12 +199,12 @@ def save_result(trainer: Trainer, folder: Path) -> None:
     """Mark the stage as done; its checkpoints are no longer needed, its best weights are."""
     if trainer.hook:
         save_weights(trainer.hook.teacher, folder / "teacher.safetensors")
-    record = {"value": trainer.progress.best_value, "step": trainer.progress.best_step}
+    best = Best(trainer.progress.best_value, trainer.progress.best_step)
     partial = folder / f".done.{os.getpid()}"
-    partial.write_text(json.dumps(record), encoding="utf-8")
+    partial.write_text(json.dumps(asdict(best)), encoding="utf-8")
     os.replace(partial, folder / "done.json")
     for old in [*folder.glob("step-*"), *folder.glob("best-*.safetensors")]:
-        if old != best_file(folder, record["step"]):
+        if old != best_file(folder, best.step):
             shutil.rmtree(old) if old.is_dir() else old.unlink()
 
 

@@ -59,7 +59,7 @@ def build_optimizer(model: nn.Module, name: str, *, lr: float, weight_decay: flo
 
 
 def linear_factor(step: int, *, warmup: int, total: int) -> float:
-    """The factor on the peak learning rate of the update number `step` (from 0): up linearly, then down to 0 at `total`."""
+    """The factor on the peak learning rate of update `step` (from 0): up linearly, then down to 0 at `total`."""
     if step < warmup:
         return step / max(1, warmup)
     return max(0.0, (total - step) / max(1, total - warmup))

@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 
 import torch
-from torch import nn
+from transformers import PreTrainedModel
 
 from vlx import checkpoints, corpora, tasks, tracking, workspace
 from vlx.checkpoints import Loaded, LoadReport
@@ -24,19 +24,21 @@ from vlx.training.reptile import Reptile
 from vlx.training.results import Result, finish, publish, read_result
 
 log = logging.getLogger("vlx")
+BERT_STD, BERT_WIDTH = 0.02, 768  # BERT's initial weights and its width
 
 
 def corpus_of(cfg: DataFields, work_dir: str) -> Corpus:
     """The corpus of these options, prepared first if need be."""
-    built_in = {"size": cfg.corpus_size, "seed": cfg.corpus_seed, "difficulty": cfg.difficulty}
-    return corpora.fetch(cfg.task, cfg.corpus, cfg.source, work_dir, **built_in)
+    options = {"size": cfg.corpus_size, "seed": cfg.corpus_seed}
+    return corpora.fetch(cfg.task, cfg.corpus, cfg.source, work_dir, difficulty=cfg.difficulty, **options)
 
 
 def describe(cfg: DistillConfig) -> str:
     """The run's description, if the user gives none."""
     labels = f"{cfg.train_examples:,} labelled statements" if cfg.train_examples else "all labelled statements"
     teacher = cfg.teacher or f"{cfg.layers}-layer teacher"
-    return f"A {cfg.student_layers}-layer student of a {teacher}, on {labels}: alpha {cfg.alpha:g}, temperature {cfg.temperature:g}."
+    mixture = f"alpha {cfg.alpha:g}, temperature {cfg.temperature:g}"
+    return f"A {cfg.student_layers}-layer student of a {teacher}, on {labels}: {mixture}."
 
 
 def new_model(cfg: ModelFields, task: tasks.Task, corpus: Corpus, seed: int) -> Loaded:
@@ -52,6 +54,8 @@ def new_model(cfg: ModelFields, task: tasks.Task, corpus: Corpus, seed: int) -> 
         hidden_dropout_prob=cfg.dropout,
         attention_probs_dropout_prob=cfg.attention_dropout,
         max_position_embeddings=cfg.max_text_tokens,
+        initializer_range=BERT_STD * (BERT_WIDTH / cfg.hidden_size) ** 0.5,  # the same scale a unit at any width
+        use_img_layernorm=True,  # VinVL's option: from scratch, raw features would drown in the text's unit variance
         img_feature_dim=corpus.region_dim + 6,
         classifier=cfg.classifier,
         num_choice=task.num_images,
@@ -201,7 +205,9 @@ def start_student(cfg: DistillConfig, teacher: Loaded) -> Loaded:
     )
 
 
-def reptile(cfg: DistillConfig, teacher: nn.Module, student: nn.Module, objective: Objective, data: Data) -> Reptile:
+def reptile(
+    cfg: DistillConfig, teacher: PreTrainedModel, student: PreTrainedModel, objective: Objective, data: Data
+) -> Reptile:
     total = total_steps(cfg, len(data.train))
     factor = 1.0 if cfg.inner_lr == "constant" else linear_factor(0, warmup=cfg.warmup_steps, total=total)
     return Reptile(

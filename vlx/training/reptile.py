@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from vlx.models.student import layer_map, renamed
 from vlx.objectives import Objective
@@ -17,8 +18,8 @@ class Reptile:
 
     def __init__(
         self,
-        teacher: nn.Module,
-        student: nn.Module,
+        teacher: PreTrainedModel,
+        student: PreTrainedModel,
         objective: Objective,
         *,
         strategy: str,
@@ -36,10 +37,10 @@ class Reptile:
         self.optimizer = build_optimizer(teacher, optimizer, lr=meta_lr, weight_decay=weight_decay)
         self.targets = self.map_parameters(student, strategy)
 
-    def map_parameters(self, student: nn.Module, strategy: str) -> dict[str, list[nn.Parameter]]:
+    def map_parameters(self, student: PreTrainedModel, strategy: str) -> dict[str, list[nn.Parameter]]:
         """Student parameter name -> the teacher parameters it moves."""
-        depths = student.config.num_hidden_layers, self.teacher.config.num_hidden_layers
-        layers, weights = layer_map(strategy, *depths), dict(self.teacher.named_parameters())
+        layers = layer_map(strategy, student.config.num_hidden_layers, self.teacher.config.num_hidden_layers)
+        weights = dict(self.teacher.named_parameters())
         return {name: [weights[other] for other in renamed(name, layers)] for name, _ in student.named_parameters()}
 
     def before_step(

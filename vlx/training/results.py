@@ -1,4 +1,4 @@
-"""From a trained model to what a researcher looks at: scores, figures, predictions, a model version, a row of the table."""
+"""From a trained model to what a researcher looks at: scores, figures, predictions, a version, a row of the table."""
 
 import json
 import logging
@@ -107,7 +107,7 @@ def chance_warning(task: Task, split: Split, accuracy: float) -> str:
     if not is_at_chance(accuracy, chance, len(split)):
         return ""
     warning = (
-        f"at chance level: {split.name} accuracy {accuracy:.3f}, always giving the more frequent answer {chance:.3f}"
+        f"at chance level: {split.name} accuracy {accuracy:.3f}, always the more frequent answer {chance:.3f}"
     )
     log.warning("%s. The model has learnt little from the pictures.", warning)
     return warning
@@ -140,7 +140,7 @@ def show(results: Sequence[Result], run: tracking.Run, title: str) -> None:
     version = (
         f"version {last.version}"
         if last.version
-        else "not yet: the tracking server is away; run the entry point sync later"
+        else "not yet: the server is away; sync later"
     )
     console.print(f"registered as {last.registered}, {version}")
     for result in results:

@@ -1,0 +1,114 @@
+"""A distill run that is killed at any moment and started again ends in the bits of one that was not."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from mlflow import MlflowClient
+from safetensors.torch import load_file
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).resolve().parents[2]
+KILLS = 10
+OPTIONS = {
+    "corpus_size": 80,
+    "teacher_steps": 24,
+    "steps": 24,
+    "warmup_steps": 4,
+    "train_examples": 0,
+    "batch_size": 8,
+    "hidden_size": 16,
+    "heads": 2,
+    "intermediate_size": 16,
+    "layers": 2,
+    "student_layers": 1,
+    "dropout": 0.1,
+    "method": "mkd",
+    "reptile": "true",
+    "meta_lr": 1e-3,
+    "eval_every": 6,
+    "checkpoint_every": 3,
+    "log_every": 2,
+    "precision": "fp32",
+}
+
+
+def start(folder: Path, store: str) -> subprocess.Popen[bytes]:
+    words = [f"--{name}={value}" for name, value in OPTIONS.items()]
+    command = [sys.executable, str(ROOT / "entrypoints" / "distill.py"), f"--work_dir={folder / 'outputs'}", *words]
+    environment = os.environ | {"MLFLOW_TRACKING_URI": store, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    with (folder / "log.txt").open("ab") as log:
+        return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
+
+
+def finish(folder: Path, store: str) -> None:
+    process = start(folder, store)
+    assert process.wait(timeout=300) == 0, (folder / "log.txt").read_text()[-3000:]
+
+
+def written(folder: Path) -> int:
+    """Bytes of all journals: how far a run has come, however often it was started."""
+    return sum(path.stat().st_size for path in folder.rglob("journal.jsonl"))
+
+
+def kill_after(process: subprocess.Popen[bytes], folder: Path, target: float, pause: float) -> None:
+    """SIGKILL a moment after the journals have grown to `target` bytes."""
+    while written(folder) < target:
+        assert process.poll() is None, (folder / "log.txt").read_text()[-3000:]
+        time.sleep(0.01)
+    time.sleep(pause)
+    assert process.poll() is None, "the run ended before it was killed"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def weights(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
+    """The student, the teacher as it was trained and as Reptile left it, and the baseline."""
+    (run,) = (folder / "outputs" / "runs").iterdir()
+    (teacher,) = (folder / "outputs" / "teachers").iterdir()
+    models = {"student": run, "moved": run, "baseline": run / "baseline", "teacher": teacher}
+    names = {"moved": "teacher"}
+    return {name: load_file(where / names.get(name, "model") / "model.safetensors") for name, where in models.items()}
+
+
+def histories(store: str) -> dict[str, dict[str, list[tuple[int, float]]]]:
+    """Role of a run -> metric -> its points; what depends on the clock is left out."""
+    client = MlflowClient(store)
+    (experiment,) = (e for e in client.search_experiments() if e.name != "Default")
+    found = {}
+    for run in client.search_runs([experiment.experiment_id]):
+        assert run.info.status == "FINISHED"
+        keys = [key for key in run.data.metrics if "per_second" not in key and "latency" not in key]
+        points = {key: client.get_metric_history(run.info.run_id, key) for key in keys}
+        found[run.data.tags["vlx.role"]] = {key: [(p.step, p.value) for p in values] for key, values in points.items()}
+    return found
+
+
+def test_ten_kills_change_no_bit_and_lose_and_double_no_metric(tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole.mkdir()
+    parts.mkdir()
+    stores = {folder: f"sqlite:///{folder / 'mlflow.db'}" for folder in (whole, parts)}
+    finish(whole, stores[whole])
+    share = written(whole) / (KILLS + 1)
+
+    chance = random.Random(int(os.environ.get("VLX_KILL_SEED", "0")))
+    for _ in range(KILLS):
+        process = start(parts, stores[parts])
+        kill_after(process, parts, written(parts) + share * chance.uniform(0.3, 1.0), chance.uniform(0.0, 0.2))
+    finish(parts, stores[parts])
+
+    expected, found = weights(whole), weights(parts)
+    for name, tensors in expected.items():
+        assert all(torch.equal(found[name][key], value) for key, value in tensors.items()), name
+    assert not all(torch.equal(expected["moved"][key], value) for key, value in expected["teacher"].items())
+    assert histories(stores[parts]) == histories(stores[whole])
+    (run,) = (parts / "outputs" / "runs").iterdir()
+    assert json.loads((run / "result.json").read_text())["version"] == "1"
