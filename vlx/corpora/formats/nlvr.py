@@ -20,7 +20,7 @@ TASK = "nlvr"
 FOLDERS = ("train", "dev")
 PICTURE_SIZE = (400, 100)
 BOXES = ((0, 0, 100, 100), (150, 0, 250, 100), (300, 0, 400, 100))  # pixels; grey separators between
-IDENTIFIER = re.compile(r"(\d+)-(\d+)")  # sentence, picture
+IDENTIFIER = re.compile(r"(\d+)-(\d+)", re.ASCII)  # sentence, picture
 VAL_SHARE = 0.1  # of train's statements, at least, in whole directories: pictures and sentences repeat within one
 
 

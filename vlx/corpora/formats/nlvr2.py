@@ -27,7 +27,7 @@ SPLITS = (
     "test2",
     *(f"{kind}_{split}" for kind in ("balanced", "unbalanced") for split in ("dev", "test1", "test2")),
 )
-IDENTIFIER = re.compile(r"([A-Za-z0-9]+)-(\d+)-(\d+)-(\d+)")  # split, set, pair, sentence
+IDENTIFIER = re.compile(r"([A-Za-z0-9]+)-(\d+)-(\d+)-(\d+)", re.ASCII)  # split, set, pair, sentence
 BOX_TERMS = 6
 ROUNDING = 1e-3  # how far a box may be beyond 0..1
 

@@ -1,0 +1,91 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.corpora.files import write_nlvr, write_nlvr2
+from vlx import corpora
+from vlx.corpora import formats, scenes
+from vlx.errors import CorpusError
+
+
+def fetch(task: str = "nlvr2", corpus: str = "scenes", source: str | Path = "", **options: object) -> corpora.Corpus:
+    return corpora.fetch(task, corpus, str(source), Path("outputs"), **({"size": 20} | options))
+
+
+@pytest.fixture
+def once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever prepares from here on fails."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("prepared again")
+
+    monkeypatch.setattr(scenes, "build", fail)
+    monkeypatch.setattr(corpora, "prepare", fail)
+
+
+def test_the_built_in_corpus_is_made_once_and_kept_under_the_work_folder(request: pytest.FixtureRequest) -> None:
+    first = fetch()
+    assert first.path.parent == Path("outputs/corpora") and first.path.name.startswith("scenes-")
+    request.getfixturevalue("once")
+    assert fetch().fingerprint == first.fingerprint
+
+
+def test_every_parameter_of_the_built_in_corpus_has_its_own_folder() -> None:
+    wishes = ({}, {"seed": 1}, {"size": 24}, {"difficulty": "easy"})
+    assert len({fetch(**wish).path for wish in wishes}) == 4
+
+
+@pytest.mark.parametrize(("task", "write"), [("nlvr2", write_nlvr2), ("nlvr", write_nlvr)])
+def test_official_files_are_prepared_once(task: str, write: object, request: pytest.FixtureRequest) -> None:
+    Path("official").mkdir()
+    first = fetch(task, source=write(Path("official")))  # type: ignore[operator]
+    assert first.path.name.startswith(f"{task}-") and first.manifest["reader"] == task
+    request.getfixturevalue("once")
+    assert fetch(task, source="official").path == first.path
+
+
+@pytest.mark.parametrize("change", ["text", "time", "added"])
+def test_changed_official_files_are_prepared_again(change: str) -> None:
+    Path("official").mkdir()
+    first = fetch(source=write_nlvr2(Path("official")))
+    if change == "text":
+        path = Path("official/dev.json")
+        path.write_text(path.read_text().replace("dog", "camel"))
+    elif change == "time":
+        os.utime("official/dev.json", (1, 1))
+    else:
+        Path("official/test2.json").write_bytes(Path("official/dev.json").read_bytes())
+    second = fetch(source="official")
+    assert second.path != first.path and (second.fingerprint == first.fingerprint) == (change == "time")
+
+
+def test_a_prepared_folder_is_opened_where_it_is() -> None:
+    built = scenes.build("mine", size=20)
+    assert fetch(corpus="mine").path == Path("mine") and fetch(corpus="mine").fingerprint == built.fingerprint
+    with pytest.raises(CorpusError, match="no examples of task nlvr; it holds nlvr2"):
+        fetch("nlvr", corpus="mine")
+    with pytest.raises(CorpusError, match="nowhere: no manifest.json"):
+        fetch(corpus="nowhere")
+
+
+def test_a_task_without_built_in_corpus_says_what_to_give() -> None:
+    with pytest.raises(CorpusError, match="task nlvr: no built-in corpus. Give --source="):
+        fetch("nlvr")
+
+
+def test_a_damaged_kept_corpus_is_named_and_not_used() -> None:
+    path = fetch().path
+    os.truncate(path / "features.npy", 200)
+    with pytest.raises(CorpusError, match="features.npy: found 200 bytes"):
+        fetch()
+
+
+def test_a_source_that_is_not_there_is_one_line() -> None:
+    with pytest.raises(CorpusError, match="nowhere"):
+        fetch(source="nowhere")
+    assert not Path("outputs").exists()
+
+
+def test_every_format_is_in_the_registry() -> None:
+    assert set(formats.FORMATS) == set(corpora.FORMATS) == {"nlvr2", "nlvr"}

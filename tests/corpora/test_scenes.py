@@ -1,0 +1,155 @@
+import json
+import random
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vlx import corpora
+from vlx.corpora import scenes
+from vlx.corpora.regions import detect
+from vlx.corpora.scenes import COLOURS, DIFFICULTIES, KINDS, Shape, render
+from vlx.errors import CorpusError
+
+SIZE = 400
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> corpora.Corpus:
+    return scenes.build(tmp_path_factory.mktemp("scenes") / "corpus", size=SIZE)
+
+
+def test_sizes_and_names_are_nlvr2s(corpus: corpora.Corpus) -> None:
+    assert {split: corpus.examples("nlvr2", split).num_rows for split in corpus.splits("nlvr2")} == {
+        "train": SIZE,
+        "dev": 100,
+        "test1": 100,
+    }
+    assert corpus.detector == "components-v1" and corpus.manifest["reader"] == "nlvr2"
+    row = corpus.examples("nlvr2", "dev")[7]
+    assert row["identifier"] == "dev-0-3-1" and row["image_ids"] == ["dev-0-3-img0", "dev-0-3-img1"]
+
+
+def test_every_sentence_is_true_of_two_of_its_four_pairs(corpus: corpora.Corpus) -> None:
+    for split in corpus.splits("nlvr2"):
+        labels, sentences = defaultdict(list), defaultdict(set)
+        for row in corpus.examples("nlvr2", split):
+            labels[row["group"]].append(row["label"])
+            sentences[row["group"]].add(row["sentence"])
+        assert {tuple(sorted(group)) for group in labels.values()} == {(0, 0, 1, 1)}
+        assert all(len(group) == 1 for group in sentences.values())
+
+
+def test_the_same_seed_gives_the_same_corpus_and_another_another(corpus: corpora.Corpus, tmp_path: Path) -> None:
+    random.seed(3), np.random.seed(3)  # what others did to the global generators does not count
+    assert scenes.build(tmp_path / "again", size=SIZE).fingerprint == corpus.fingerprint
+    assert scenes.build(tmp_path / "other", size=SIZE, seed=1).fingerprint != corpus.fingerprint
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["again", "other"]
+
+
+def test_a_smaller_corpus_is_the_beginning_of_a_larger_one(corpus: corpora.Corpus, tmp_path: Path) -> None:
+    small = scenes.build(tmp_path / "small", size=40).examples("nlvr2", "train")
+    assert list(small) == list(corpus.examples("nlvr2", "train").select(range(40)))
+
+
+def test_no_picture_is_in_two_splits(corpus: corpora.Corpus) -> None:
+    pixels = defaultdict(set)
+    for split in corpus.splits("nlvr2"):
+        for row in corpus.examples("nlvr2", split):
+            for image in row["image_ids"]:
+                picture = corpus.image(image)
+                assert picture is not None and picture.size == (64, 64)
+                pixels[split].add(np.where(np.ptp(np.asarray(picture), 2, keepdims=True) > 0, picture, 0).tobytes())
+    assert not pixels["train"] & pixels["dev"] and not pixels["train"] & pixels["test1"]
+    assert not pixels["dev"] & pixels["test1"]
+
+
+def test_regions_are_what_the_detector_sees_in_the_stored_pictures(corpus: corpora.Corpus) -> None:
+    for row in corpus.examples("nlvr2", "dev").select(range(8)):
+        for image in row["image_ids"]:
+            picture = corpus.image(image)
+            assert picture is not None
+            features, boxes = detect(picture)
+            assert np.array_equal(corpus.regions(image)[0], features.astype(np.float16))
+            assert np.array_equal(corpus.regions(image)[1], boxes)
+
+
+@pytest.mark.parametrize("difficulty", DIFFICULTIES)
+def test_every_difficulty_has_its_shapes_and_kinds(difficulty: str, tmp_path: Path) -> None:
+    level = DIFFICULTIES[difficulty]
+    corpus = scenes.build(tmp_path / difficulty, size=600, difficulty=difficulty)
+    rows = corpus.examples("nlvr2", "train")
+    kinds = Counter(rows["category"])
+    assert set(kinds) == {kind for kind, share in zip(KINDS, level.kinds, strict=True) if share}
+    counts = {corpus.num_regions(image) for images in rows["image_ids"] for image in images}
+    assert counts == set(range(level.shapes[0], level.shapes[1] + 1))
+
+
+def test_the_detector_counts_every_shape_it_is_drawn(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    for _ in range(50):
+        picture = scenes.draw_picture(rng, (1, 8))
+        features, boxes = detect(render(picture, 220))
+        assert len(features) == len(picture)
+        assert Counter(tuple((features[:, :3] * 255).round().astype(int)[i]) for i in range(len(features))) == Counter(
+            COLOURS[shape.colour] for shape in picture
+        )
+
+
+def shape(size: str, colour: str, form: str, column: int, row: int) -> Shape:
+    return Shape(size, colour, form, (column, row), (column * 21 + 1, row * 21 + 1))
+
+
+LEFT = (shape("small", "red", "circle", 0, 0), shape("large", "red", "square", 2, 2))
+RIGHT = (shape("small", "blue", "circle", 1, 1),)
+
+
+@pytest.mark.parametrize(
+    ("kind", "claims"),
+    [
+        (
+            "existence",
+            {"there is a red shape in the left image.": True, "there is a red shape in the right image.": False},
+        ),
+        ("existence", {"there is no blue shape.": False, "no blue shape can be seen in the left image.": True}),
+        ("size", {"there is a small red shape in the left image.": True, "there is no large red shape.": False}),
+        ("counting", {"the left image contains exactly two red shapes.": True}),
+        ("counting", {"the right image contains exactly two red shapes.": False}),
+        ("counting", {"there are at least two red shapes in the left image.": True}),
+        ("comparison", {"there are more circles in the left image than in the right one.": False}),
+        ("comparison", {"both images have the same number of circles.": True}),
+        ("comparison", {"the left image has more red shapes than the right image.": True}),
+        ("comparison", {"the left image has fewer red shapes than the right image.": False}),
+        ("quantifier", {"both images contain a circle.": True, "only one of the images contains a circle.": False}),
+        ("quantifier", {"only one of the images contains a square.": True, "neither image contains a square.": False}),
+        ("position", {"there is a square at the bottom of the left image.": True}),
+        ("position", {"there is a square at the top of the left image.": False}),
+        ("position", {"in the left image, a circle is on the left side.": True}),
+        ("colour", {"in the left image there are more red shapes than blue shapes.": True}),
+        ("colour", {"in the right image there are more red shapes than blue shapes.": False}),
+    ],
+)
+def test_sentences_mean_what_they_say(kind: str, claims: dict[str, bool]) -> None:
+    """Left: a small red circle top left, a large red square bottom right. Right: a small blue circle in the middle."""
+    rng, level, told = random.Random(0), DIFFICULTIES["hard"]._replace(nouns=(1, 1, 0)), {}
+    for _ in range(3_000):
+        sentence, truth = KINDS[kind](rng, [(LEFT, RIGHT), (RIGHT, LEFT)], level)
+        told.setdefault(sentence, truth((LEFT, RIGHT)))
+    assert {sentence: told[sentence] for sentence in claims} == claims
+
+
+def test_impossible_wishes_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match="difficulty absurd: expected one of easy, normal, hard"):
+        scenes.build(tmp_path / "corpus", difficulty="absurd")
+    with pytest.raises(CorpusError, match="size 0: expected at least 4"):
+        scenes.build(tmp_path / "corpus", size=0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sources_are_official_files(tmp_path: Path) -> None:
+    scenes.write_sources(tmp_path, seed=0, size=20, difficulty="normal")
+    names = {"train.json", "dev.json", "test1.json", "images.tar", "nlvr2_img_components-v1_feats.pt"}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    line = json.loads((tmp_path / "train.json").read_text().splitlines()[0])
+    assert set(line) == {"identifier", "sentence", "label", "synset"} and line["label"] in ("True", "False")
