@@ -66,6 +66,11 @@ def sigterm_at_a_step(run: Run) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
 
 
+def sigterm_in_a_nested_run(run: Run) -> None:
+    with tracking.run(Options(), name="nested", description="", folder=run.folder / "nested"):
+        send(signal.SIGTERM)
+
+
 def sigint_twice(run: Run) -> None:
     run.stop_if_asked(lambda: None)
     os.kill(os.getpid(), signal.SIGINT)
@@ -81,7 +86,8 @@ def sigkill(run: Run) -> None:
 
 
 ENDINGS: tuple[Callable[[Run], None], ...] = (
-    returned, exception, exit_0, exit_3, keyboard, sigint, sigterm, sighup, sigterm_at_a_step, sigint_twice, sigkill,
+    returned, exception, exit_0, exit_3, keyboard, sigint, sigterm, sighup, sigterm_at_a_step,
+    sigterm_in_a_nested_run, sigint_twice, sigkill,
 )  # fmt: skip
 
 

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import shutil
@@ -17,7 +18,8 @@ from vlx.tracking import journal, runs, store
 STATUS = {
     "returned": ("FINISHED", 0), "exception": ("FAILED", 1), "exit_0": ("FINISHED", 0), "exit_3": ("FAILED", 3),
     "keyboard": ("KILLED", 130), "sigint": ("KILLED", 130), "sigterm": ("KILLED", 143), "sighup": ("KILLED", 129),
-    "sigterm_at_a_step": ("KILLED", 143), "sigint_twice": ("KILLED", 130), "sigkill": ("RUNNING", -9),
+    "sigterm_at_a_step": ("KILLED", 143),
+    "sigterm_in_a_nested_run": ("KILLED", 143), "sigint_twice": ("KILLED", 130), "sigkill": ("RUNNING", -9),
 }  # fmt: skip
 
 
@@ -34,6 +36,7 @@ def test_every_ending_has_its_true_status_and_a_resumed_run_doubles_nothing(
     assert ended.returncode == 0, ended.stderr[-3000:]
     codes, found = json.loads(ended.stdout), {run.info.run_name: run for run in server.runs()}
     assert {name: (found[name].info.status, code) for name, code in codes.items()} == STATUS
+    assert found["nested"].info.status == "KILLED"
     assert found["exception"].data.tags["vlx.error"] == "ValueError: broken"
     at_step = server.history(found["sigterm_at_a_step"].info.run_id, "loss")
     assert [step for step, _ in at_step] == list(range(7))  # the signal came in step 5, was seen after step 6
@@ -135,6 +138,42 @@ def test_mlflow_run_on_a_folder_with_a_run_continues_that_one_and_says_so(
     assert real.info.status == continued.info.status == "FINISHED" and real.data.tags["vlx.error"] == ""
     assert continued.data.tags["vlx.continues"] == continued.data.tags["mlflow.parentRunId"] == real.info.run_id
     assert continued.info.run_name == "a run (continued)" and not continued.data.metrics
+
+
+def test_a_killed_run_that_mlflow_run_calls_failed_is_put_right_by_the_next(
+    server: Any, options: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(KeyboardInterrupt), open_run(options(), tmp_path / "run") as run:
+        raise KeyboardInterrupt
+    server.client.set_terminated(run.id, "FAILED", end_time=123)  # what MLflow does after a non-zero exit code
+    with open_run(options(), tmp_path / "next"):
+        pass
+    put_right = server.client.get_run(run.id).info
+    assert (put_right.status, put_right.end_time) == ("KILLED", 123)
+
+
+def test_a_deleted_experiment_holds_back_everything_and_loses_nothing(
+    server: Any, options: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(journal, "SECONDS", 0.01)
+    experiment = server.experiment
+    server.client.delete_experiment(experiment)
+    with open_run(options(), tmp_path / "run") as run:
+        run.log_metrics({"loss": 1.0}, step=1)
+    assert "must be in the 'active' state" in caplog.text
+    server.client.restore_experiment(experiment)
+    assert tracking.sync(tmp_path / "run") == 1
+    assert [found.data.metrics for found in server.runs()] == [{"loss": 1.0}]
+
+
+def test_a_full_disk_costs_an_artifact_and_not_the_run(server: Any, options: Any, tmp_path: Path) -> None:
+    with open_run(options(), tmp_path / "run") as run:
+        with run.artifact("a.txt"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        with pytest.raises(FileNotFoundError):
+            run.log_artifact(tmp_path / "missing")
+        run.log_text("b", "b.txt")
+    assert [file.path for file in server.client.list_artifacts(run.id)] == ["b.txt", "config.json"]
 
 
 def test_a_child_shows_under_its_parent(server: Any, options: Any, tmp_path: Path) -> None:

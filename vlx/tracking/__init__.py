@@ -25,18 +25,5 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"vlx.tracking has no {name}")
 
 
-__all__ = [
-    "Promotion",
-    "Run",
-    "comparison_figure",
-    "download",
-    "links",
-    "model_card",
-    "prediction_figures",
-    "prediction_files",
-    "promote",
-    "resolve",
-    "rollback",
-    "run",
-    "sync",
-]
+__all__ = ["Promotion", "Run", "comparison_figure", "download", "links", "model_card", "prediction_figures"]
+__all__ += ["prediction_files", "promote", "resolve", "rollback", "run", "sync"]

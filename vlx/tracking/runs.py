@@ -1,6 +1,7 @@
 """A run: what happens inside it is written to its journal, and MLflow is told how it ended."""
 
 import dataclasses
+import errno
 import getpass
 import hashlib
 import json
@@ -23,7 +24,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-import vlx
+from vlx import __version__
 from vlx.errors import UserError
 from vlx.tracking import registry, store
 from vlx.tracking.journal import JOURNAL, STATE, Journal, Uploader, read, read_state
@@ -72,33 +73,37 @@ class Run:
 
     def log_artifact(self, path: Path | str, to: str = "") -> None:
         """Keep a copy of a file or folder, as it is now, under the run's artifacts in the folder `to`."""
-        source, copy = Path(path), self.folder / "artifacts" / to / Path(path).name
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        if source.is_dir():
-            shutil.copytree(source, copy, dirs_exist_ok=True)
-        else:
-            shutil.copyfile(source, copy)
-        self.send_copy(f"{to}/{source.name}".lstrip("/"))
+        source = Path(path)
+        copy = shutil.copytree if source.is_dir() else shutil.copyfile
+        with self.artifact(f"{to}/{source.name}".lstrip("/")) as place:
+            if source.is_dir():
+                shutil.rmtree(place, ignore_errors=True)
+            copy(source, place)
 
     def log_text(self, text: str, to: str) -> None:
         """`to`: path under the artifacts, as model_card.md. A name ending in .table.json is shown as a table."""
-        self.copy_of(to).write_text(text, encoding="utf-8")
-        self.send_copy(to)
+        with self.artifact(to) as place:
+            place.write_text(text, encoding="utf-8")
         if to.endswith(TABLE):
             self.tables = [table for table in self.tables if table["path"] != to] + [{"path": to, "type": "table"}]
             self.set_tags({"mlflow.loggedArtifacts": json.dumps(self.tables)})
 
     def log_figure(self, figure: Figure, to: str) -> None:
-        figure.savefig(self.copy_of(to), dpi=120)
-        self.send_copy(to)
+        with self.artifact(to) as place:
+            figure.savefig(place, dpi=120)
 
-    def copy_of(self, to: str) -> Path:
+    @contextmanager
+    def artifact(self, to: str) -> Iterator[Path]:
+        """Where to write an artifact, which is then sent. A full disk costs the artifact, not the run."""
         path = self.folder / "artifacts" / to
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
-
-    def send_copy(self, to: str) -> None:
-        path = self.folder / "artifacts" / to
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield path
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            log.warning("%s: not kept (%s).", path, error)
+            return
         parent = to if path.is_dir() else to.rpartition("/")[0]
         self.journal.append("artifact", path=f"artifacts/{to}", to=parent)
 
@@ -144,7 +149,7 @@ class Run:
             self.journal.append("status", status="RUNNING", also="")
         else:
             source = {
-                "mlflow.user": getpass.getuser(),
+                "mlflow.user": user(),
                 "mlflow.source.name": Path(sys.argv[0]).name,
                 "mlflow.source.type": "LOCAL",
             }
@@ -163,6 +168,7 @@ class Run:
             self.set_tags({"vlx.error": f"{type(error).__name__}: {error}"[:500]})
             self.log_text("".join(traceback.format_exception(error)), "error.txt")
         self.journal.append("status", status=status, also=self.continues)
+        self.stop.polled = -POLL_SECONDS  # from here on, a signal does not wait
         try:
             if not self.uploader.close(CLOSE_SECONDS):
                 log.warning(
@@ -249,9 +255,10 @@ class Stop:
         raise SystemExit(128 + self.asked)
 
     def status_of(self, error: BaseException) -> str:
-        if isinstance(error, KeyboardInterrupt) or (self.asked and isinstance(error, SystemExit)):
+        code = error.code if isinstance(error, SystemExit) else 1
+        if isinstance(error, KeyboardInterrupt) or code in (128 + signal.SIGTERM, 128 + signal.SIGHUP):
             return "KILLED"
-        return "FINISHED" if isinstance(error, SystemExit) and not error.code else "FAILED"
+        return "FAILED" if code else "FINISHED"
 
 
 def sync(folder: Path | str) -> int:
@@ -303,6 +310,13 @@ def links(this: Run) -> list[str]:
     return [f"{page}/{this.id}/model-metrics{ending}", f"{page}/{this.id}/artifacts{ending}", f"{page}{ending}"]
 
 
+def user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container without a name for its user
+        return "unknown"
+
+
 def clean(name: str) -> str:
     return NOT_IN_NAMES.sub("_", name)[:250]
 
@@ -318,7 +332,7 @@ def shorten(value: Any) -> str:
 
 def code_version() -> dict[str, str]:
     """The version, and of a git checkout its commit and, if it is dirty, a hash of the difference."""
-    root, tags = Path(vlx.__file__).resolve().parents[1], {"vlx.version": vlx.__version__}
+    root, tags = Path(__file__).resolve().parents[2], {"vlx.version": __version__}
     if not (root / ".git").exists():
         return tags
     try:

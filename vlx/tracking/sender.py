@@ -49,6 +49,8 @@ class MlflowSender:
 
     def send(self, ops: list[Op], state: State) -> None:
         kind = ops[0]["op"]
+        if kind != "create" and not state["run_id"]:
+            raise LookupError("the run is not made yet")
         try:
             if kind == "metrics":
                 self.metrics(ops, state["run_id"])
@@ -56,12 +58,10 @@ class MlflowSender:
                 self.kinds[kind](ops[0], state)
             else:
                 raise Refused(f"unknown operation {kind}")
-        except (FileNotFoundError, KeyError) as error:
+        except (FileNotFoundError, KeyError, UnicodeError, MlflowException) as error:
+            if kind == "create" or getattr(error, "error_code", "INVALID_PARAMETER_VALUE") != "INVALID_PARAMETER_VALUE":
+                raise  # try again later
             raise Refused(repr(error)) from error
-        except MlflowException as error:
-            if error.error_code == "INVALID_PARAMETER_VALUE":
-                raise Refused(str(error)) from error
-            raise
 
     def create(self, op: Op, state: State) -> None:
         """Adopt the run that `mlflow run` made, or find the one made by an earlier try, or make it."""
@@ -141,8 +141,10 @@ class MlflowSender:
         self.client.update_run(op["run"], name=f"{op['name']} (continued)")
 
     def status(self, op: Op, state: State) -> None:
+        running = op["status"] == "RUNNING"
         for run_id in filter(None, (state["run_id"], op["also"])):
-            if op["status"] == "RUNNING":
+            self.set_tags(run_id, {store.ENDED: "" if running else op["status"]})
+            if running:
                 self.client.update_run(run_id, status="RUNNING")
             else:
                 self.client.set_terminated(run_id, op["status"], end_time=op["t"])

@@ -4,7 +4,7 @@ import fcntl
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -17,6 +17,7 @@ from vlx.tracking.experiment import project
 
 EXPERIMENT = "vlx"
 SQLITE = "sqlite:///"
+ENDED = "vlx.ended"  # tag: how a run says it ended
 DESCRIPTION = (
     "Runs of vlx: vision-and-language models, trained, distilled and compared. A student's run holds its baseline as "
     "a child; `config/...` are its options, `test/...` its scores, `model_card.md` says what it is."
@@ -90,14 +91,22 @@ def process_tags() -> dict[str, str]:
     }
 
 
-def sweep(client: MlflowClient, experiment: str) -> list[str]:
-    """Mark KILLED the runs of this host that say RUNNING though their process is dead; returns their ids."""
+def sweep(client: MlflowClient, experiment: str) -> None:
+    """Mark KILLED this host's runs that say RUNNING though their process is dead, and those that `mlflow run` marked
+    FAILED over our KILLED (MLflow 3.17 does so whenever the exit code is not 0)."""
     mine = process_tags()
-    query = f"attributes.status = 'RUNNING' and tags.`vlx.host` = '{mine['vlx.host']}'"
-    dead = [run for run in client.search_runs([experiment], query, max_results=1_000) if not is_alive(run, mine)]
-    for run in dead:
-        client.set_terminated(run.info.run_id, "KILLED", end_time=last_sign(client, run))
-    return [run.info.run_id for run in dead]
+    here = f"tags.`vlx.host` = '{mine['vlx.host']}'"
+    for run in client.search_runs([experiment], f"attributes.status = 'RUNNING' and {here}", max_results=1_000):
+        if not is_alive(run, mine):
+            mark_killed(client, run, last_sign(client, run))
+    said = f"attributes.status = 'FAILED' and tags.`{ENDED}` = 'KILLED' and {here}"
+    for run in client.search_runs([experiment], said, max_results=1_000):
+        mark_killed(client, run, run.info.end_time)
+
+
+def mark_killed(client: MlflowClient, run: MlflowRun, end_time: int) -> None:
+    with suppress(MlflowException):  # another user's run
+        client.set_terminated(run.info.run_id, "KILLED", end_time=end_time)
 
 
 def is_alive(run: MlflowRun, mine: dict[str, str]) -> bool:
