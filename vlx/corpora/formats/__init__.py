@@ -37,7 +37,7 @@ def prepare(format: str, source: Path | str, out: Path | str) -> Corpus:
         files = reader.sources(folder)
         with CorpusWriter(out) as writer:
             detector = reader.read(folder, writer)
-            writer.commit(reader=format, detector=detector, source=describe(files, folder))
+            writer.commit(reader=format, detector=detector, source=[describe(path, folder) for path in files])
     except OSError as error:
         raise CorpusError(f"{error.filename or out}: {error.strerror or error}.") from error
     return Corpus(out)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import tarfile
 from collections.abc import Iterator, Sequence
 from io import BytesIO
@@ -13,6 +14,7 @@ from PIL import Image
 from vlx.errors import CorpusError
 
 PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg"}
+BLOCK = 1 << 20  # bytes hashed at a time
 LABELS = {"true": 1, "false": 0}
 
 
@@ -32,6 +34,20 @@ def records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"{path}:{number}", record
     if empty:
         raise CorpusError(f"{path}: found no lines, expected one JSON object a line. Is the download complete?")
+
+
+def identified(path: Path, pattern: re.Pattern[str], shape: str) -> Iterator[tuple[str, re.Match[str], dict[str, Any]]]:
+    """(file:line, the matched identifier, object); no identifier twice. `shape`: the pattern in words."""
+    seen: set[str] = set()
+    for where, record in records(path):
+        identifier = text(record, "identifier", where)
+        match = pattern.fullmatch(identifier)
+        if not match:
+            raise CorpusError(f"{where}: identifier {ascii(identifier)[:60]}, expected {shape}. Correct the line.")
+        if identifier in seen:
+            raise CorpusError(f"{where}: identifier {identifier} found twice, expected once. Remove one of the lines.")
+        seen.add(identifier)
+        yield where, match, record
 
 
 def text(record: dict[str, Any], key: str, where: str) -> str:
@@ -123,22 +139,18 @@ def members(sources: Sequence[Path]) -> list[Path]:
     ]
 
 
-def describe(sources: Sequence[Path], folder: Path) -> list[dict[str, Any]]:
-    """Name, bytes and sha256 of every source; of a folder, how many files and the sha256 over theirs."""
-    return [describe_folder(path, folder) if path.is_dir() else describe_file(path, folder) for path in sources]
-
-
-def describe_file(path: Path, folder: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"name": path.relative_to(folder).as_posix(), "bytes": path.stat().st_size, "sha256": sha256}
-
-
-def describe_folder(path: Path, folder: Path) -> dict[str, Any]:
-    parts = [describe_file(member, folder) for member in members([path])]
+def describe(source: Path, folder: Path) -> dict[str, Any]:
+    """Name within `folder`, files, bytes and sha256 of a source; a folder's is over its files' names and bytes."""
+    files, sha256 = members([source]), hashlib.sha256()
+    for path in files:
+        sha256.update(path.relative_to(source).as_posix().encode() if source.is_dir() else b"")
+        with path.open("rb") as file:
+            while block := file.read(BLOCK):
+                sha256.update(block)
+    size = sum(path.stat().st_size for path in files)
     return {
-        "name": f"{path.relative_to(folder).as_posix()}/",
-        "files": len(parts),
-        "bytes": sum(part["bytes"] for part in parts),
-        "sha256": hashlib.sha256(json.dumps(parts).encode()).hexdigest(),
+        "name": source.relative_to(folder).as_posix(),
+        "files": len(files),
+        "bytes": size,
+        "sha256": sha256.hexdigest(),
     }

@@ -10,7 +10,7 @@ from collections import Counter
 from io import BytesIO
 from pathlib import Path
 
-from vlx.corpora.formats.files import Pictures, label, records, require, text
+from vlx.corpora.formats.files import Pictures, identified, label, require, text
 from vlx.corpora.regions import DETECTOR, detect
 from vlx.corpora.store import CorpusWriter, Statement
 from vlx.errors import CorpusError
@@ -51,18 +51,12 @@ def read(folder: Path, writer: CorpusWriter) -> str:
 
 def statements(path: Path, split: str) -> list[tuple[str, Statement]]:
     """(directory, statement); statements of one sentence are a group: n of the identifier n-m."""
-    found: dict[str, tuple[str, Statement]] = {}
-    for where, record in records(path):
-        identifier = text(record, "identifier", where)
-        match = IDENTIFIER.fullmatch(identifier)
-        if not match:
-            raise CorpusError(f"{where}: identifier {ascii(identifier)}, expected <sentence>-<picture>.")
-        if identifier in found:
-            raise CorpusError(f"{where}: identifier {identifier} found twice, expected once. Remove one of the lines.")
-        images = [f"{split}-{identifier}-0-box{box}" for box in range(len(BOXES))]
-        row = Statement(identifier, match[1], text(record, "sentence", where), images, label(record, where))
-        found[identifier] = (text(record, "directory", where), row)
-    return list(found.values())
+    found = []
+    for where, match, record in identified(path, IDENTIFIER, "<sentence>-<picture>"):
+        images = [f"{split}-{match[0]}-0-box{box}" for box in range(len(BOXES))]
+        row = Statement(match[0], match[1], text(record, "sentence", where), images, label(record, where))
+        found.append((text(record, "directory", where), row))
+    return found
 
 
 def val_directories(sizes: Counter[str], path: Path) -> set[str]:

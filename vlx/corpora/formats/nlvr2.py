@@ -13,20 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vlx.corpora.formats.files import Pictures, label, pictures_of, records, text
+from vlx.corpora.formats.files import Pictures, identified, label, pictures_of, text
 from vlx.corpora.regions import DETECTOR
 from vlx.corpora.store import CorpusWriter, Statement
 from vlx.errors import CorpusError
 from vlx.progress import meter
 
 TASK = "nlvr2"
-SPLITS = (
-    "train",
-    "dev",
-    "test1",
-    "test2",
-    *(f"{kind}_{split}" for kind in ("balanced", "unbalanced") for split in ("dev", "test1", "test2")),
-)
+OFFICIAL = ("train", "dev", "test1", "test2")
+SPLITS = OFFICIAL + tuple(f"{kind}_{split}" for kind in ("balanced", "unbalanced") for split in OFFICIAL[1:])
 IDENTIFIER = re.compile(r"([A-Za-z0-9]+)-(\d+)-(\d+)-(\d+)", re.ASCII)  # split, set, pair, sentence
 BOX_TERMS = 6
 ROUNDING = 1e-3  # how far a box may be beyond 0..1
@@ -75,24 +70,14 @@ def read(folder: Path, writer: CorpusWriter) -> str:
 
 def statements(path: Path) -> list[Statement]:
     """A split. Statements of one sentence, over its four pairs, are a group: the identifier without its pair."""
-    found: dict[str, Statement] = {}
-    for where, record in records(path):
-        identifier = text(record, "identifier", where)
-        match = IDENTIFIER.fullmatch(identifier)
-        if not match:
-            raise CorpusError(f"{where}: identifier {ascii(identifier)}, expected <split>-<set>-<pair>-<sentence>.")
-        if identifier in found:
-            raise CorpusError(f"{where}: identifier {identifier} found twice, expected once. Remove one of the lines.")
+    found = []
+    for where, match, record in identified(path, IDENTIFIER, "<split>-<set>-<pair>-<sentence>"):
         split, number, pair, sentence = match.groups()
-        found[identifier] = Statement(
-            identifier,
-            f"{split}-{number}--{sentence}",
-            text(record, "sentence", where),
-            [f"{split}-{number}-{pair}-img{side}" for side in (0, 1)],
-            label(record, where),
-            text(record, "synset", where) if record.get("synset") else "",
-        )
-    return list(found.values())
+        group, images = f"{split}-{number}--{sentence}", [f"{split}-{number}-{pair}-img{side}" for side in (0, 1)]
+        category = text(record, "synset", where) if record.get("synset") else ""
+        row = Statement(match[0], group, text(record, "sentence", where), images, label(record, where), category)
+        found.append(row)
+    return found
 
 
 def load_features(path: Path) -> dict[str, Tensor]:
