@@ -71,6 +71,13 @@ def sigterm_in_a_nested_run(run: Run) -> None:
         send(signal.SIGTERM)
 
 
+def sigterm_after_the_last_step(run: Run) -> None:
+    with tracking.run(Options(), name="complete", description="", folder=run.folder / "nested") as nested:
+        nested.stop_if_asked(lambda: None)
+        os.kill(os.getpid(), signal.SIGTERM)
+    run.log_text("must not happen", "later.txt")
+
+
 def sigint_twice(run: Run) -> None:
     run.stop_if_asked(lambda: None)
     os.kill(os.getpid(), signal.SIGINT)
@@ -87,7 +94,7 @@ def sigkill(run: Run) -> None:
 
 ENDINGS: tuple[Callable[[Run], None], ...] = (
     returned, exception, exit_0, exit_3, keyboard, sigint, sigterm, sighup, sigterm_at_a_step,
-    sigterm_in_a_nested_run, sigint_twice, sigkill,
+    sigterm_in_a_nested_run, sigterm_after_the_last_step, sigint_twice, sigkill,
 )  # fmt: skip
 
 

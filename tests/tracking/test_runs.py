@@ -19,6 +19,7 @@ STATUS = {
     "returned": ("FINISHED", 0), "exception": ("FAILED", 1), "exit_0": ("FINISHED", 0), "exit_3": ("FAILED", 3),
     "keyboard": ("KILLED", 130), "sigint": ("KILLED", 130), "sigterm": ("KILLED", 143), "sighup": ("KILLED", 129),
     "sigterm_at_a_step": ("KILLED", 143),
+    "sigterm_after_the_last_step": ("KILLED", 143),
     "sigterm_in_a_nested_run": ("KILLED", 143), "sigint_twice": ("KILLED", 130), "sigkill": ("RUNNING", -9),
 }  # fmt: skip
 
@@ -36,7 +37,8 @@ def test_every_ending_has_its_true_status_and_a_resumed_run_doubles_nothing(
     assert ended.returncode == 0, ended.stderr[-3000:]
     codes, found = json.loads(ended.stdout), {run.info.run_name: run for run in server.runs()}
     assert {name: (found[name].info.status, code) for name, code in codes.items()} == STATUS
-    assert found["nested"].info.status == "KILLED"
+    assert found["nested"].info.status == "KILLED" and found["complete"].info.status == "FINISHED"
+    assert not (tmp_path / "runs" / "sigterm_after_the_last_step" / "artifacts" / "later.txt").exists()
     assert found["exception"].data.tags["vlx.error"] == "ValueError: broken"
     at_step = server.history(found["sigterm_at_a_step"].info.run_id, "loss")
     assert [step for step, _ in at_step] == list(range(7))  # the signal came in step 5, was seen after step 6

@@ -9,17 +9,13 @@ import logging
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import threading
-import time
 import traceback
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -29,19 +25,19 @@ from vlx.errors import UserError
 from vlx.tracking import registry, store
 from vlx.tracking.journal import JOURNAL, STATE, Journal, Uploader, read, read_state
 from vlx.tracking.sender import MlflowSender
+from vlx.tracking.stop import Stop, status_of
 
 log = logging.getLogger("vlx")
 CONTACT_SECONDS = 20.0  # how long a run waits at its start for the server, so that its id is known
 REGISTER_SECONDS = 120.0
 CLOSE_SECONDS = 600.0  # for a slow server; a dead one is left after a few tries
-POLL_SECONDS = 30.0  # a run that asked `stop_if_asked` so lately will ask again
 PARAM_CHARACTERS = 500
 TABLE = ".table.json"  # text under such a name is shown as a table
 NOT_IN_NAMES = re.compile(r"[^\w./ :-]")  # what MLflow refuses in names of metrics, params and tags
 
 
 class Run:
-    """An open run. Nothing here waits for a server or raises because of one."""
+    """An open run. Nothing here raises because of a server; only `register` waits for it."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self.folder, self.name = folder, name
@@ -148,15 +144,13 @@ class Run:
             self.set_tags(tags | {"vlx.error": ""})
             self.journal.append("status", status="RUNNING", also="")
         else:
-            source = {
-                "mlflow.user": user(),
-                "mlflow.source.name": Path(sys.argv[0]).name,
-                "mlflow.source.type": "LOCAL",
-            }
+            script = {"mlflow.source.name": Path(sys.argv[0]).name, "mlflow.source.type": "LOCAL"}
             where = {"experiment": os.environ.get("MLFLOW_EXPERIMENT_NAME", "") or store.EXPERIMENT}
             where["experiment_id"] = os.environ.get("MLFLOW_EXPERIMENT_ID", "")
             origin = {"adopt": launched, "parent": parent.uuid if parent else "", "name": self.name}
-            self.journal.append("create", uuid=self.uuid, tags=as_text(source | tags), **origin, **where)
+            self.journal.append(
+                "create", uuid=self.uuid, tags=as_text(script | tags | {"mlflow.user": user()}), **origin, **where
+            )
         options = dataclasses.asdict(cfg)
         self.journal.append("params", params={f"config/{key}": shorten(value) for key, value in options.items()})
         self.log_text(json.dumps(options, indent=1, default=str) + "\n", "config.json")
@@ -168,7 +162,7 @@ class Run:
             self.set_tags({"vlx.error": f"{type(error).__name__}: {error}"[:500]})
             self.log_text("".join(traceback.format_exception(error)), "error.txt")
         self.journal.append("status", status=status, also=self.continues)
-        self.stop.polled = -POLL_SECONDS  # from here on, a signal does not wait
+        self.stop.defer_no_more()
         try:
             if not self.uploader.close(CLOSE_SECONDS):
                 log.warning(
@@ -203,62 +197,10 @@ def run(
             yield this
             status = "FINISHED"
         except BaseException as error:
-            failure, status = error, this.stop.status_of(error)
+            failure, status = error, status_of(error)
             raise
         finally:
             this.end(status, failure)
-
-
-class Stop:
-    """Signals that end a run: inside a training step they wait for its end, a second one of a kind does not."""
-
-    def __init__(self) -> None:
-        self.asked, self.polled = 0, -POLL_SECONDS
-        self.before: dict[int, Any] = {}
-        self.timer: threading.Timer | None = None
-
-    def __enter__(self) -> None:
-        kinds = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        if threading.current_thread() is threading.main_thread():
-            self.before = {kind: signal.getsignal(kind) for kind in kinds}
-            for kind, handler in self.before.items():
-                if handler != signal.SIG_IGN:  # nohup, or a background job of a script
-                    signal.signal(kind, self.handle)
-
-    def __exit__(self, *_: object) -> None:
-        for kind, handler in self.before.items():
-            signal.signal(kind, handler)
-        if self.timer:
-            self.timer.cancel()
-
-    def handle(self, kind: int, frame: FrameType | None) -> None:
-        if self.asked != kind and time.monotonic() - self.polled < POLL_SECONDS:
-            if not self.asked:
-                log.warning("Stopping after this step; once more stops at once.")
-                self.timer = threading.Timer(POLL_SECONDS, signal.raise_signal, [kind])
-                self.timer.daemon = True
-                self.timer.start()
-            self.asked = self.asked or kind
-            return
-        self.asked = kind
-        self.leave()
-
-    def poll(self, before: Callable[[], None]) -> None:
-        self.polled = time.monotonic()
-        if self.asked:
-            before()
-            self.leave()
-
-    def leave(self) -> None:
-        if self.asked == signal.SIGINT:
-            raise KeyboardInterrupt
-        raise SystemExit(128 + self.asked)
-
-    def status_of(self, error: BaseException) -> str:
-        code = error.code if isinstance(error, SystemExit) else 1
-        if isinstance(error, KeyboardInterrupt) or code in (128 + signal.SIGTERM, 128 + signal.SIGHUP):
-            return "KILLED"
-        return "FAILED" if code else "FINISHED"
 
 
 def sync(folder: Path | str) -> int:

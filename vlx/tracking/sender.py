@@ -134,6 +134,8 @@ class MlflowSender:
 
     def continued(self, op: Op, state: State) -> None:
         """A run that `mlflow run` made to continue this one: it says so, and shows as a child of it."""
+        if self.active(op["run"]) is None:  # of another server
+            return
         page = f"#/experiments/{state['experiment_id']}/runs/{state['run_id']}?workflowType=machine_learning"
         note = f"Continued an earlier run, where all its numbers are: [{op['name']}]({page})."
         tags = {"vlx.continues": state["run_id"], "mlflow.parentRunId": state["run_id"], "mlflow.note.content": note}
@@ -142,7 +144,8 @@ class MlflowSender:
 
     def status(self, op: Op, state: State) -> None:
         running = op["status"] == "RUNNING"
-        for run_id in filter(None, (state["run_id"], op["also"])):
+        also = op["also"] if op["also"] and self.active(op["also"]) else ""
+        for run_id in filter(None, (state["run_id"], also)):
             self.set_tags(run_id, {store.ENDED: "" if running else op["status"]})
             if running:
                 self.client.update_run(run_id, status="RUNNING")

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from PIL import Image
 
 from vlx.errors import UserError
@@ -17,6 +19,13 @@ from vlx.errors import UserError
 Detect = Callable[[Image.Image], tuple[np.ndarray, np.ndarray]]  # picture -> features [R,D], boxes [R,4]
 LABELS = ("False", "True")
 PICTURE = "expected a path, base64 bytes or a data: URI of a picture"
+
+
+class BadInput(MlflowException, UserError):
+    """What a caller sent cannot be answered; MLflow's server answers 400 and the message."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, INVALID_PARAMETER_VALUE)
 
 
 def _load_pyfunc(path: str) -> "StatementModel":
@@ -44,7 +53,7 @@ class StatementModel:
         pictures = [f"image_{n}" for n in range(self.loaded.meta["num_images"])]
         for name in ("statement", *pictures):
             if name not in model_input:
-                raise UserError(f"missing column {name}; expected statement, {', '.join(pictures)}.")
+                raise BadInput(f"missing column {name}; expected statement, {', '.join(pictures)}.")
         rows = zip(model_input["statement"], *(model_input[name] for name in pictures), strict=True)
         scores = [self.score(str(statement), list(map(open_picture, images, pictures))) for statement, *images in rows]
         return model_input.assign(label=[LABELS[score > 0.5] for score in scores], score=scores)[["label", "score"]]
@@ -77,9 +86,9 @@ def one_example(
 
 
 def open_picture(text: str, column: str) -> Image.Image:
-    """The picture of a path, of base64 bytes, or of a data URI. Raises UserError; Pillow's limit on pixels stays on."""
+    """The picture of a path, of base64 bytes, or of a data URI. Raises BadInput; Pillow's limit on pixels stays on."""
     if not isinstance(text, str) or not text:
-        raise UserError(f"{column}: found {type(text).__name__} {str(text)[:40]!r}, {PICTURE}.")
+        raise BadInput(f"{column}: found {type(text).__name__} {str(text)[:40]!r}, {PICTURE}.")
     shown = text if len(text) <= 60 else f"{text[:57]}..."
     try:
         with warnings.catch_warnings():
@@ -88,7 +97,7 @@ def open_picture(text: str, column: str) -> Image.Image:
             picture.load()
             return picture
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise UserError(f"{column} {shown!r}: {error}; {PICTURE}.") from error
+        raise BadInput(f"{column} {shown!r}: {error}; {PICTURE}.") from error
 
 
 def picture_bytes(text: str) -> bytes:
