@@ -7,6 +7,7 @@ from scipy import ndimage
 DETECTOR = "components-v1"
 GRID = 4  # a region's crop is averaged to GRID x GRID cells
 STEPS = np.arange(GRID)
+CROSS = ndimage.generate_binary_structure(2, 1)  # pixels that share a side are connected
 REGION_DIM = 4 + 4 * GRID * GRID  # mean red green blue, fill; of every cell: red green blue and share of the shape
 MAX_SIDE = 256  # larger pictures are shrunk first
 MAX_REGIONS = 64
@@ -51,11 +52,11 @@ def components(pixels: np.ndarray) -> list[tuple[int, int, int, int, np.ndarray]
     """(x1, y1, x2, y2, mask of the crop) of every connected piece of one colour that is not the background."""
     nearest = colours(pixels)
     found = []
-    pieces, _ = ndimage.label(nearest > 0)  # of any colours: the search for one colour is then within small crops
+    pieces, _ = ndimage.label(nearest > 0, CROSS)  # of any colours: the search for one colour is then within small crops
     for piece, (rows, columns) in enumerate(ndimage.find_objects(pieces), 1):
         inside = np.where(pieces[rows, columns] == piece, nearest[rows, columns], 0)
         for colour in np.flatnonzero(np.bincount(inside.ravel())[1:] >= MIN_PIXELS) + 1:
-            labels, _ = ndimage.label(inside == colour)
+            labels, _ = ndimage.label(inside == colour, CROSS)
             for label, (down, across) in enumerate(ndimage.find_objects(labels), 1):
                 mask = labels[down, across] == label
                 if mask.sum() >= max(MIN_PIXELS, MIN_THICKNESS * max(mask.shape)):
@@ -81,7 +82,7 @@ def colours(pixels: np.ndarray) -> np.ndarray:
     palette = frequent[chosen[: MAX_COLOURS + 1]]
     nearest = np.zeros(4096, np.int32)
     nearest[present] = ((values[:, None] - palette[None]) ** 2).sum(2).argmin(1)
-    return nearest[codes]
+    return nearest.take(codes)
 
 
 def describe(crop: np.ndarray, mask: np.ndarray) -> np.ndarray:
