@@ -20,9 +20,8 @@ def main(cfg: DistillConfig) -> float:
             recipes.log_inputs(run, data)
             rows = [trained or results.measure(teacher, data, task, title="teacher")]
             if cfg.baseline:
-                rows.append(recipes.train_baseline(cfg, task, data, teacher, run, title="student without distillation"))
-            tags = results.lineage(rows[0])
-            rows.append(recipes.train_student(cfg, task, data, teacher, run, title="distilled student", tags=tags))
+                rows.append(recipes.train_baseline(cfg, task, data, teacher, run))
+            rows.append(recipes.train_student(cfg, task, data, teacher, run, results.lineage(rows[0])))
             run.log_figure(tracking.comparison_figure(rows), "figures/comparison.png")
         results.finish(folder, rows[-1])
     results.show(rows, run, title)

@@ -100,9 +100,7 @@ class TrainFields(RunFields):
     warmup_steps: int = option(100, "steps of rising learning rate", low=0)
     weight_decay: float = option(0.01, "not on biases and LayerNorms", low=0)
     max_grad_norm: float = option(1.0, "gradients are clipped to this norm", low=TINY)
-    optimizer: str = option(
-        "adamw", "adamw (torch, fused) or bert_adamw (the originals')", choices=("adamw", "bert_adamw")
-    )
+    optimizer: str = option("adamw", "torch's, fused, or the originals'", choices=("adamw", "bert_adamw"))
     precision: str = option("auto", "auto takes bf16 only where the device has it", choices=("auto", "fp32", "bf16"))
     train_examples: int = option(0, "use only this many labelled training statements; 0: all", low=0)
     eval_every: int = option(250, "steps between evaluations on the validation split", low=1)
@@ -128,9 +126,7 @@ class PrepareConfig(DataFields, RunFields):
 class FinetuneConfig(TrainFields, ModelFields, DataFields):
     """Train one model on one task."""
 
-    weights: str = option(
-        "", "start from this model: folder, original checkpoint or models:/name@alias; empty: from scratch"
-    )
+    weights: str = option("", "model to start from: folder or models:/name@alias; empty: from scratch")
     role: str = option("model", "the registered name is vlx-<task>-<role>", choices=("model", "teacher"))
 
 
@@ -141,32 +137,25 @@ class DistillConfig(TrainFields, ModelFields, DataFields):
     steps: int = option(500, "optimizer steps of the student; 0: count in epochs", low=0)
     warmup_steps: int = option(50, "steps of rising learning rate", low=0)
     train_examples: int = option(4_000, "labelled statements the student sees (the teacher sees all); 0: all", low=0)
-    teacher: str = option(
-        "", "folder, original checkpoint or models:/name@alias; empty: trained here, once for each corpus"
-    )
+    teacher: str = option("", "folder or models:/name@alias; empty: trained here, once for each corpus")
     teacher_steps: int = option(1_750, "optimizer steps of a teacher trained here", low=1)
     teacher_lr: float = option(1e-3, "peak learning rate of a teacher trained here", low=TINY)
     method: str = option("kd", "kd: vanilla; mkd: full, text-only and image-only views", choices=("kd", "mkd"))
     alpha: float = option(0.5, "weight of the distillation loss against the task loss", low=0, high=1)
     temperature: float = option(2.0, "softens both distributions", low=TINY)
     student_layers: int = option(2, "encoder layers of the student", low=1)
-    student_init: str = option(
-        "first", "teacher layers the student starts from", choices=("first", "last", "skip", "random")
-    )
+    student_init: str = option("first", "teacher layers it starts from", choices=("first", "last", "skip", "random"))
     baseline: bool = option(True, "also train the same student without distillation, to compare")
     reptile: bool = option(False, "the teacher learns too, towards the adapted student (Reptile)")
     meta_lr: float = option(5e-5, "learning rate of the teacher's Reptile update", low=TINY)
-    inner_lr: str = option(
-        "constant", "of the inner step: lr, or as the original lr x warm-up factor 0", choices=("constant", "original")
-    )
+    inner_lr: str = option("constant", "lr; original: lr x warm-up factor 0", choices=("constant", "original"))
     strategy: str = option("skip", "teacher layers a student layer moves", choices=("first", "last", "skip", "both"))
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.teacher and self.student_layers > self.layers:
-            raise ConfigError(
-                f"student_layers={self.student_layers}: expected at most the teacher's layers={self.layers}."
-            )
+            limit = f"expected at most the teacher's layers={self.layers}."
+            raise ConfigError(f"student_layers={self.student_layers}: {limit}")
 
 
 @dataclass(frozen=True, kw_only=True)

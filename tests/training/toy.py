@@ -56,7 +56,7 @@ def config(**options: object) -> DistillConfig:
 def setting(folder: Path, cfg: DistillConfig) -> tuple[Oscar, Data]:
     """An untrained model and the three splits."""
     task, corpus = tasks.load("nlvr2"), write_corpus(folder / "corpus")
-    learner = new_model(cfg, task, corpus, cfg.seed)
+    learner = new_model(cfg, task, corpus)
     return learner.model, open_data(corpus, task, learner.tokenizer, cfg, limit=0)
 
 

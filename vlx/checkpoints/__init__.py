@@ -71,14 +71,9 @@ def original_meta(model: Oscar) -> dict[str, Any]:
     """An original folder names no task: the number of images and of answers tell."""
     config = model.config
     task = "nlvr2" if (config.num_choice, config.num_labels) == (2, 2) else ""
-    region_dim = config.img_feature_dim - 6 * config.box_terms
-    return {
-        "system": "oscar",
-        "task": task,
-        "num_images": config.num_choice,
-        "region_dim": region_dim,
-        "detector": "external",
-    }
+    shapes = {"num_images": config.num_choice, "region_dim": config.img_feature_dim - 6 * config.box_terms}
+    lengths = {"max_text_tokens": 55, "max_regions": 40}  # of the published NLVR2 settings
+    return {"system": "oscar", "task": task, "detector": "external", **shapes, **lengths}
 
 
 __all__ = ["LoadReport", "Loaded", "load", "save"]

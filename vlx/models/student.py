@@ -4,9 +4,11 @@ import copy
 import re
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
 from vlx.errors import ConfigError
+from vlx.models.layers import SelfAttention
 
 LAYER = re.compile(r"(.*\.layer\.)(\d+)(\..*)")
 
@@ -33,6 +35,15 @@ def renamed(name: str, layers: list[list[int]]) -> list[str]:
     """A student parameter's names in the teacher; outside the layers the name is the same."""
     match = LAYER.fullmatch(name)
     return [f"{match[1]}{other}{match[3]}" for other in layers[int(match[2])]] if match else [name]
+
+
+def set_dropout(model: nn.Module, hidden: float, attention: float) -> None:
+    """Dropout of the model as it is trained now, whatever its configuration says."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = hidden
+        elif isinstance(module, SelfAttention):
+            module.dropout = attention
 
 
 def student_from(teacher: PreTrainedModel, *, layers: int, init: str, seed: int) -> PreTrainedModel:

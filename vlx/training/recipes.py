@@ -13,17 +13,18 @@ from vlx.config import DataFields, DistillConfig, FinetuneConfig, ModelFields
 from vlx.corpora import Corpus
 from vlx.errors import CheckpointError
 from vlx.models.oscar import Oscar, OscarConfig
-from vlx.models.student import student_from
+from vlx.models.student import set_dropout, student_from
 from vlx.objectives import Objective, distillation, supervised
 from vlx.tokenization import WordPiece
 from vlx.training.batching import Data, Split, open_data, open_split
 from vlx.training.evaluation import validator
-from vlx.training.loop import fit, total_steps
+from vlx.training.loop import Best, fit, total_steps
 from vlx.training.optim import linear_factor
 from vlx.training.reptile import Reptile
 from vlx.training.results import Result, finish, publish, read_result
 
 log = logging.getLogger("vlx")
+Trained = FinetuneConfig | DistillConfig
 BERT_STD, BERT_WIDTH = 0.02, 768  # BERT's initial weights and its width
 
 
@@ -41,7 +42,7 @@ def describe(cfg: DistillConfig) -> str:
     return f"A {cfg.student_layers}-layer student of a {teacher}, on {labels}: {mixture}."
 
 
-def new_model(cfg: ModelFields, task: tasks.Task, corpus: Corpus, seed: int) -> Loaded:
+def new_model(cfg: Trained, task: tasks.Task, corpus: Corpus) -> Loaded:
     """A model from scratch, with the given vocabulary or one trained on the corpus's training texts."""
     texts = corpus.examples(task.name, task.splits.train)["sentence"]
     tokenizer = WordPiece.load(Path(cfg.vocab)) if cfg.vocab else WordPiece.train(texts, size=cfg.vocab_size)
@@ -62,7 +63,7 @@ def new_model(cfg: ModelFields, task: tasks.Task, corpus: Corpus, seed: int) -> 
         num_labels=task.num_labels,
     )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(cfg.seed)
         model = Oscar(config)
     return Loaded(model, tokenizer, meta_of(cfg, task, corpus), LoadReport("from scratch"))
 
@@ -93,32 +94,28 @@ def load_for(uri: str, task: tasks.Task, corpus: Corpus, *, new_head: bool = Fal
 
 
 def open_for(loaded: Loaded, corpus: Corpus, task: tasks.Task, name: str) -> Split:
-    """A split as this model reads it; an original checkpoint has the lengths of its published settings."""
-    sizes = {
-        key: loaded.meta.get(key, ModelFields.__dataclass_fields__[key].default)
-        for key in ("max_text_tokens", "max_regions")
-    }
+    """A split as this model reads it."""
+    sizes = {key: loaded.meta[key] for key in ("max_text_tokens", "max_regions")}
     return open_split(corpus, task, name, loaded.tokenizer, **sizes)
+
+
+def learn(
+    model: PreTrainedModel, objective: Objective, data: Data, task: tasks.Task, cfg: Trained, run: tracking.Run,
+    title: str, hook: Reptile | None = None,
+) -> Best:  # fmt: skip
+    """Train in the run's own folder; the best step is the validation split's choice."""
+    set_dropout(model, cfg.dropout, cfg.attention_dropout)
+    validate, folder = validator(task, data.validation), run.folder / "training"
+    return fit(model, objective, data.train, validate, cfg, run, folder=folder, title=title, hook=hook)
 
 
 def finetune(cfg: FinetuneConfig, task: tasks.Task, corpus: Corpus, run: tracking.Run, *, title: str) -> Result:
     """Train on labels alone, then publish."""
-    learner = (
-        load_for(cfg.weights, task, corpus, new_head=True) if cfg.weights else new_model(cfg, task, corpus, cfg.seed)
-    )
+    given = load_for(cfg.weights, task, corpus, new_head=True) if cfg.weights else new_model(cfg, task, corpus)
+    learner = dataclasses.replace(given, meta=meta_of(cfg, task, corpus))
     data = open_data(corpus, task, learner.tokenizer, cfg, limit=cfg.train_examples)
     log_inputs(run, data)
-    validate = validator(task, data.validation)
-    best = fit(
-        learner.model,
-        supervised(task.loss),
-        data.train,
-        validate,
-        cfg,
-        run,
-        folder=run.folder / "training",
-        title=title,
-    )
+    best = learn(learner.model, supervised(task.loss), data, task, cfg, run, title)
     return publish(run, learner, data, task, best, role=cfg.role, title=title, tags={})
 
 
@@ -127,9 +124,8 @@ def obtain_teacher(cfg: DistillConfig, task: tasks.Task, corpus: Corpus) -> tupl
     if cfg.teacher:
         return load_for(cfg.teacher, task, corpus), None
     own = teacher_config(cfg)
-    with workspace.hold(
-        Path(cfg.work_dir) / "teachers" / f"{task.name}-{workspace.key(own.as_dict(), corpus.fingerprint)}"
-    ) as folder:
+    stem = f"{task.name}-{workspace.key(own.as_dict(), corpus.fingerprint)}"
+    with workspace.hold(Path(cfg.work_dir) / "teachers" / stem) as folder:
         result = read_result(folder)
         if result is None:
             name = f"teacher of {task.name}: {own.layers} layers, width {own.hidden_size}"
@@ -143,66 +139,41 @@ def obtain_teacher(cfg: DistillConfig, task: tasks.Task, corpus: Corpus) -> tupl
 
 def teacher_config(cfg: DistillConfig) -> FinetuneConfig:
     """The fine-tuning that makes the teacher: the same options, its own steps and learning rate, all labels."""
-    shared = {spec.name for spec in dataclasses.fields(FinetuneConfig)} & {
-        spec.name for spec in dataclasses.fields(cfg)
-    }
-    options = {name: getattr(cfg, name) for name in shared}
+    names = {spec.name for spec in dataclasses.fields(FinetuneConfig)} - {"weights", "preset", "description"}
     own = {"steps": cfg.teacher_steps, "epochs": 0, "lr": cfg.teacher_lr, "train_examples": 0, "role": "teacher"}
-    return FinetuneConfig(**(options | own | {"preset": "", "description": ""}))
+    return FinetuneConfig(**({name: getattr(cfg, name) for name in names - own.keys()} | own))
 
 
 def train_student(
-    cfg: DistillConfig,
-    task: tasks.Task,
-    data: Data,
-    teacher: Loaded,
-    run: tracking.Run,
-    *,
-    title: str,
-    tags: dict[str, str],
+    cfg: DistillConfig, task: tasks.Task, data: Data, teacher: Loaded, run: tracking.Run, tags: dict[str, str]
 ) -> Result:
     """Distil `teacher` into a student made from it, then publish. With reptile the teacher moves."""
-    student = start_student(cfg, teacher)
+    student, title = start_student(cfg, task, data, teacher), "distilled student"
     objective = distillation(cfg.method, teacher.model, task.loss, alpha=cfg.alpha, temperature=cfg.temperature)
     hook = reptile(cfg, teacher.model, student.model, objective, data) if cfg.reptile else None
-    validate, folder = validator(task, data.validation), run.folder / "training"
-    best = fit(student.model, objective, data.train, validate, cfg, run, folder=folder, title=title, hook=hook)
+    best = learn(student.model, objective, data, task, cfg, run, title, hook)
     if hook:
         checkpoints.save(run.folder / "teacher", teacher.model, teacher.tokenizer, teacher.meta)
     return publish(run, student, data, task, best, role="student", title=title, tags=tags)
 
 
-def train_baseline(
-    cfg: DistillConfig, task: tasks.Task, data: Data, teacher: Loaded, parent: tracking.Run, *, title: str
-) -> Result:
+def train_baseline(cfg: DistillConfig, task: tasks.Task, data: Data, teacher: Loaded, parent: tracking.Run) -> Result:
     """The same student from the same start, on labels alone, in a child run."""
-    folder = parent.folder / "baseline"
+    folder, title = parent.folder / "baseline", "student without distillation"
     kept = read_result(folder)
     if kept:
         return kept
-    student = start_student(cfg, teacher)
+    student = start_student(cfg, task, data, teacher)
     with tracking.run(cfg, name=title, folder=folder, parent=parent, description="What distillation must beat.") as run:
-        validate = validator(task, data.validation)
-        best = fit(
-            student.model,
-            supervised(task.loss),
-            data.train,
-            validate,
-            cfg,
-            run,
-            folder=folder / "training",
-            title=title,
-        )
+        best = learn(student.model, supervised(task.loss), data, task, cfg, run, title)
         result = publish(run, student, data, task, best, role="baseline", title=title, tags={})
     finish(folder, result)
     return result
 
 
-def start_student(cfg: DistillConfig, teacher: Loaded) -> Loaded:
+def start_student(cfg: DistillConfig, task: tasks.Task, data: Data, teacher: Loaded) -> Loaded:
     model = student_from(teacher.model, layers=cfg.student_layers, init=cfg.student_init, seed=cfg.seed)
-    return dataclasses.replace(
-        teacher, model=model, meta={name: value for name, value in teacher.meta.items() if name != "uri"}
-    )
+    return dataclasses.replace(teacher, model=model, meta=meta_of(cfg, task, data.train.corpus))
 
 
 def reptile(
@@ -211,29 +182,16 @@ def reptile(
     total = total_steps(cfg, len(data.train))
     factor = 1.0 if cfg.inner_lr == "constant" else linear_factor(0, warmup=cfg.warmup_steps, total=total)
     return Reptile(
-        teacher,
-        student,
-        objective,
-        strategy=cfg.strategy,
-        meta_lr=cfg.meta_lr,
-        inner_lr=cfg.lr * factor,
-        warmup=cfg.warmup_steps,
-        total=total,
-        optimizer=cfg.optimizer,
-        weight_decay=cfg.weight_decay,
+        teacher, student, objective, strategy=cfg.strategy, meta_lr=cfg.meta_lr, inner_lr=cfg.lr * factor,
+        warmup=cfg.warmup_steps, total=total, optimizer=cfg.optimizer, weight_decay=cfg.weight_decay,
         max_grad_norm=cfg.max_grad_norm,
-    )
+    )  # fmt: skip
 
 
 def log_inputs(run: tracking.Run, data: Data) -> None:
     """Which examples a run saw, by fingerprint."""
     for split, context in zip(data, ("train", "validation", "test"), strict=True):
-        digest = f"{split.corpus.fingerprint[:12]}-{split.name}-{len(split)}"
-        profile = {"examples": len(split), "split": split.name, "fingerprint": split.corpus.fingerprint}
-        run.log_input(
-            name=f"{split.corpus.path.name}/{split.name}",
-            digest=digest,
-            source=split.corpus.path,
-            context=context,
-            profile=profile,
-        )
+        corpus, name = split.corpus, split.name
+        profile = {"examples": len(split), "split": name, "fingerprint": corpus.fingerprint}
+        names = {"name": f"{corpus.path.name}/{name}", "digest": f"{corpus.fingerprint[:12]}-{name}-{len(split)}"}
+        run.log_input(**names, source=corpus.path, context=context, profile=profile)

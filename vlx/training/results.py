@@ -106,9 +106,7 @@ def chance_warning(task: Task, split: Split, accuracy: float) -> str:
     chance = task.chance_level(split.examples)
     if not is_at_chance(accuracy, chance, len(split)):
         return ""
-    warning = (
-        f"at chance level: {split.name} accuracy {accuracy:.3f}, always the more frequent answer {chance:.3f}"
-    )
+    warning = f"at chance level: {split.name} accuracy {accuracy:.3f}, always the more frequent answer {chance:.3f}"
     log.warning("%s. The model has learnt little from the pictures.", warning)
     return warning
 
@@ -137,11 +135,7 @@ def show(results: Sequence[Result], run: tracking.Run, title: str) -> None:
     console = Console()
     console.print(table)
     last = results[-1]
-    version = (
-        f"version {last.version}"
-        if last.version
-        else "not yet: the server is away; sync later"
-    )
+    version = f"version {last.version}" if last.version else "not yet: the server is away; sync later"
     console.print(f"registered as {last.registered}, {version}")
     for result in results:
         if result.warning:
