@@ -52,7 +52,7 @@ def components(pixels: np.ndarray) -> list[tuple[int, int, int, int, np.ndarray]
     """(x1, y1, x2, y2, mask of the crop) of every connected piece of one colour that is not the background."""
     nearest = colours(pixels)
     found = []
-    pieces, _ = ndimage.label(nearest > 0, CROSS)  # of any colours: the search for one colour is then within small crops
+    pieces, _ = ndimage.label(nearest > 0, CROSS)  # of any colours; one colour is then sought in small crops
     for piece, (rows, columns) in enumerate(ndimage.find_objects(pieces), 1):
         inside = np.where(pieces[rows, columns] == piece, nearest[rows, columns], 0)
         for colour in np.flatnonzero(np.bincount(inside.ravel())[1:] >= MIN_PIXELS) + 1:
