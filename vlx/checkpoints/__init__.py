@@ -41,8 +41,8 @@ def save(folder: Path, model: PreTrainedModel, tokenizer: WordPiece, meta: dict[
 
 def load(uri: str | Path, *, new_head: bool = False) -> Loaded:
     """Load a vlx folder, an original Oscar folder, or models:/name@alias. Raises CheckpointError or RegistryError."""
-    remote = str(uri).startswith(("models:/", "runs:/"))
-    folder = tracking.download(str(uri)) if remote else Path(uri)
+    uri = tracking.resolve(str(uri))
+    folder = tracking.download(uri) if uri.startswith(("models:/", "runs:/")) else Path(uri)
     if (folder / META).is_file():
         loaded = load_own(folder)
     elif (folder / "pytorch_model.bin").is_file():
@@ -52,7 +52,7 @@ def load(uri: str | Path, *, new_head: bool = False) -> Loaded:
         raise CheckpointError(
             f"{uri}: no {META} and no pytorch_model.bin there; expected a model folder or models:/name@alias."
         )
-    loaded.meta["uri"] = str(uri)
+    loaded.meta["uri"] = uri
     log.info("%s", loaded.report.summary())
     return loaded
 

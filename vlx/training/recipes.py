@@ -25,7 +25,6 @@ from vlx.training.results import Result, finish, publish, read_result
 
 log = logging.getLogger("vlx")
 Trained = FinetuneConfig | DistillConfig
-BERT_STD, BERT_WIDTH = 0.02, 768  # BERT's initial weights and its width
 
 
 def corpus_of(cfg: DataFields, work_dir: str) -> Corpus:
@@ -55,7 +54,7 @@ def new_model(cfg: Trained, task: tasks.Task, corpus: Corpus) -> Loaded:
         hidden_dropout_prob=cfg.dropout,
         attention_probs_dropout_prob=cfg.attention_dropout,
         max_position_embeddings=cfg.max_text_tokens,
-        initializer_range=BERT_STD * (BERT_WIDTH / cfg.hidden_size) ** 0.5,  # the same scale a unit at any width
+        initializer_range=cfg.initializer_range,
         use_img_layernorm=True,  # VinVL's option: from scratch, raw features would drown in the text's unit variance
         img_feature_dim=corpus.region_dim + 6,
         classifier=cfg.classifier,

@@ -66,6 +66,8 @@ def publish(
         **tags,
     }
     run.set_tags({f"vlx.{name}": value for name, value in facts.items()})
+    if warning:
+        run.set_tags({"mlflow.note.content": f"{title} on {task.name}. **Warning:** {warning}."})
     run.log_text(tracking.model_card(f"{title} on {task.name}", facts, warning), "model_card.md")
     run.log_model(folder, name=role, task=task.name, metrics=prefixed("test", scores), step=best.step)
     name = f"vlx-{task.name}-{role}"
@@ -146,5 +148,6 @@ def show(results: Sequence[Result], run: tracking.Run, title: str) -> None:
 
 def lineage(teacher: Result) -> dict[str, str]:
     """Whose student this is: tags of its run and version."""
-    registered = f"models:/{teacher.registered}/{teacher.version}" if teacher.version else teacher.registered
-    return {"teacher": registered, "teacher_run": teacher.run_id, "teacher_version": teacher.version or ""}
+    uri = f"models:/{teacher.registered}/{teacher.version}" if teacher.version else teacher.registered
+    version = uri.rpartition("/")[2] if uri.startswith("models:/") else ""
+    return {"teacher": uri, "teacher_run": teacher.run_id, "teacher_version": version}
