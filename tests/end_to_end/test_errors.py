@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.training.toy import write_corpus
 
+from tests.training.toy import write_corpus
 from vlx.config import VERBS, launch
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -16,6 +16,7 @@ from vlx.tasks import Encoded, Task
 from vlx.tokenization import WordPiece
 
 BUCKET = 50  # batches that are sorted by length together
+WIDTH = 8  # lengths that differ by less count as the same: a batch of one length exactly is one kind of text
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def epoch_batches(lengths: np.ndarray, batch_size: int, *, seed: int, epoch: int
     order = torch.randperm(len(lengths), generator=generator).numpy()
     size = batch_size * BUCKET
     buckets = [order[start : start + size] for start in range(0, len(order), size)]
-    ordered = np.concatenate([bucket[np.argsort(lengths[bucket], kind="stable")] for bucket in buckets])
+    ordered = np.concatenate([bucket[np.argsort(lengths[bucket] // WIDTH, kind="stable")] for bucket in buckets])
     batches = [ordered[start : start + batch_size].tolist() for start in range(0, len(ordered), batch_size)]
     return [batches[index] for index in torch.randperm(len(batches), generator=generator).tolist()]
 
