@@ -21,7 +21,7 @@ PRETRAINING_HEADS = ("cls.",)
 def read_config(path: Path) -> OscarConfig:
     """An original config.json. Absent names take the original's defaults."""
     try:
-        options = json.loads(path.read_text(encoding="utf-8"))
+        options = dict(json.loads(path.read_text(encoding="utf-8")))
         known = {name: options[name] for name in KNOWN | {"num_labels"} if name in options}
         known.setdefault("box_terms", known.get("img_feature_dim", 2054) != 2048)  # the file without box terms has 2048
         return OscarConfig(**known)

@@ -1,0 +1,51 @@
+"""Official numbers and files of NLVR and NLVR2, computed by hand."""
+
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset
+
+from vlx import tasks
+from vlx.tokenization import WordPiece
+
+EXAMPLES = Dataset.from_dict(
+    {
+        "identifier": ["dev-1-0-0", "dev-1-1-0", "dev-2-0-0", "dev-2-1-0"],
+        "group": ["dev-1-0", "dev-1-0", "dev-2-0", "dev-2-0"],
+        "sentence": ["A dog.", "A dog.", "Two cats.", "Two cats."],
+        "image_ids": [["a", "b"]] * 4,
+        "label": [1, 0, 1, 1],
+        "category": ["dog", "dog", "cat", "cat"],
+    }
+)
+PROBABILITIES = np.array([[0.1, 0.9], [0.8, 0.2], [0.7, 0.3], [0.4, 0.6]])  # says 1 0 0 1: the third is wrong
+
+
+def test_accuracy_is_three_of_four_and_one_of_two_groups_is_consistent() -> None:
+    assert tasks.load("nlvr2").score(EXAMPLES, PROBABILITIES) == {"accuracy": 0.75, "consistency": 0.5}
+
+
+def test_chance_is_the_more_frequent_answer() -> None:
+    assert tasks.load("nlvr2").chance_level(EXAMPLES) == 0.75
+
+
+def test_official_files(tmp_path: Path) -> None:
+    tasks.load("nlvr2").write_submission(EXAMPLES, PROBABILITIES, tmp_path / "a.csv")
+    assert (tmp_path / "a.csv").read_text() == "dev-1-0-0,True\ndev-1-1-0,False\ndev-2-0-0,False\ndev-2-1-0,True\n"
+    first = EXAMPLES.select([0]).map(lambda row: {"identifier": "1572-0"})
+    tasks.load("nlvr").write_submission(first, PROBABILITIES[:1], tmp_path / "b.csv")
+    assert (tmp_path / "b.csv").read_text() == "dev-1572-0-0.png,true\n"
+
+
+def test_a_long_statement_is_cut_and_keeps_its_ends() -> None:
+    tokenizer = WordPiece.train(["a dog . two cats"], size=100)
+    (row,) = tasks.load("nlvr2").encode(EXAMPLES.select([2]), tokenizer, limit=4)
+    assert row.input_ids == [tokenizer.cls, tokenizer.vocab["two"], tokenizer.vocab["cats"], tokenizer.sep]
+    assert (row.image_ids, row.label) == (("a", "b"), 1)
+
+
+def test_predictions_have_a_row_for_each_example() -> None:
+    rows = tasks.load("nlvr2").predictions(EXAMPLES, PROBABILITIES)
+    assert rows["right"] == [True, True, False, True]
+    assert rows["prediction"] == ["True", "False", "False", "True"]
+    assert {len(values) for values in rows.values()} == {4}
