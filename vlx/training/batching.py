@@ -16,7 +16,7 @@ from vlx.tasks import Encoded, Task
 from vlx.tokenization import WordPiece
 
 BUCKET = 50  # batches that are sorted by length together
-WIDTH = 8  # lengths that differ by less count as the same: a batch of one length exactly is one kind of text
+WIDTH = 32  # lengths of a bucket are told apart this finely: batches of one exact length hold one kind of text
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,6 @@ def new_model(cfg: Trained, task: tasks.Task, corpus: Corpus) -> Loaded:
         attention_probs_dropout_prob=cfg.attention_dropout,
         max_position_embeddings=cfg.max_text_tokens,
         initializer_range=cfg.initializer_range,
-        use_img_layernorm=True,  # VinVL's option: from scratch, raw features would drown in the text's unit variance
         img_feature_dim=corpus.region_dim + 6,
         classifier=cfg.classifier,
         num_choice=task.num_images,
