@@ -225,7 +225,7 @@ def test_readme_make_commands_are_targets() -> None:
     targets |= set(config.VERBS)  # one rule for all of them
     asked = {words[1] for words in readme_commands() if words[0] == "make"}
     assert asked <= targets
-    assert {"setup", "distill", "test", "ui"} <= asked
+    assert {"distill", "test", "ui"} <= asked
 
 
 def test_readme_mlflow_commands_name_entry_points_and_options() -> None:

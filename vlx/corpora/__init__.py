@@ -7,12 +7,14 @@ fetch(task, corpus, source, work_dir)   whichever of the two is needed, kept und
 
 import hashlib
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vlx import __version__
+from vlx import __version__, workspace
 from vlx.corpora import scenes
-from vlx.corpora.formats import FORMATS, format_of, prepare
+from vlx.corpora.formats import FORMATS, find, prepare
 from vlx.corpora.formats.files import members
 from vlx.corpora.store import FORMAT, Corpus, Statement
 from vlx.errors import CorpusError
@@ -20,19 +22,11 @@ from vlx.errors import CorpusError
 __all__ = ["FORMATS", "Corpus", "Statement", "fetch", "open", "prepare", "scenes"]
 
 open = Corpus  # corpora.open(path)
-SCENES = "scenes"
-SCENES_TASK = "nlvr2"
+SCENES, SCENES_TASK = "scenes", "nlvr2"
 
 
 def fetch(
-    task: str,
-    corpus: str,
-    source: str,
-    work_dir: Path | str,
-    *,
-    size: int = 20_000,
-    seed: int = 0,
-    difficulty: str = "normal",
+    task: str, corpus: str, source: str, work_dir: Path | str, *, size: int, seed: int, difficulty: str
 ) -> Corpus:
     """The corpus a user asks for, prepared first if it is not there yet.
 
@@ -41,15 +35,16 @@ def fetch(
     """
     kept = Path(work_dir) / "corpora"
     if source:
-        out = kept / f"{task}-{key(source_state(task, Path(source)))}"
-        found = open(out) if out.exists() else prepare(task, source, out)
+        files = members(find(task, source).values())
+        state = {str(path.relative_to(source)): [path.stat().st_size, path.stat().st_mtime_ns] for path in files}
+        found = open_or_make(kept / f"{task}-{key(state)}", partial(prepare, task, source))
     elif corpus != SCENES:
         found = open(corpus)
     elif task != SCENES_TASK:
         raise CorpusError(f"task {task}: no built-in corpus. Give --source=<folder of the official {task} files>.")
     else:
-        out = kept / f"{SCENES}-{key({'seed': seed, 'size': size, 'difficulty': difficulty})}"
-        found = open(out) if out.exists() else scenes.build(out, seed=seed, size=size, difficulty=difficulty)
+        scene: dict[str, Any] = {"seed": seed, "size": size, "difficulty": difficulty}
+        found = open_or_make(kept / f"{SCENES}-{key(scene)}", partial(scenes.build, **scene))
     found.splits(task)  # CorpusError if it has none of this task
     return found
 
@@ -59,7 +54,10 @@ def key(state: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps([FORMAT, __version__, state]).encode()).hexdigest()[:12]
 
 
-def source_state(task: str, folder: Path) -> dict[str, Any]:
-    """Name, bytes and time of every official file."""
-    files = members(format_of(task).sources(folder))
-    return {str(path.relative_to(folder)): [path.stat().st_size, path.stat().st_mtime_ns] for path in files}
+def open_or_make(out: Path, make: Callable[[Path], Corpus]) -> Corpus:
+    """Of two processes that need the same corpus, one makes it and the other waits."""
+    if not out.exists():
+        with workspace.hold(out.parent):
+            if not out.exists():
+                return make(out)
+    return open(out)

@@ -108,7 +108,7 @@ def build(out: Path | str, *, seed: int = 0, size: int = 20_000, difficulty: str
     if size < PAIRS:
         raise CorpusError(f"size {size}: expected at least {PAIRS} training statements.")
     out = Path(out)
-    with scratch(out.parent / f".{out.name}.source") as folder:
+    with scratch(out, "source") as folder:
         write_sources(folder, seed=seed, size=size, difficulty=difficulty)
         return prepare("nlvr2", folder, out)
 

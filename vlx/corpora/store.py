@@ -7,7 +7,6 @@ images.arrow           image_id, start, count (rows of the two matrices), width,
 <task>-<split>.arrow   statements
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -17,7 +16,8 @@ from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
@@ -35,19 +35,16 @@ MANIFEST = "manifest.json"
 ROWS_PER_BATCH = 1_000
 TEXT, NUMBER, PIXELS = pa.string(), pa.int64(), pa.int32()
 IMAGES = pa.schema(
-    [
-        ("image_id", TEXT),
-        ("start", NUMBER),
-        ("count", NUMBER),
-        ("width", PIXELS),
-        ("height", PIXELS),
-        ("bytes", pa.binary()),
-    ]
+    {"image_id": TEXT, "start": NUMBER, "count": NUMBER, "width": PIXELS, "height": PIXELS, "bytes": pa.binary()}
 )
 STATEMENTS = pa.schema(
     {
-        **{"identifier": TEXT, "group": TEXT, "sentence": TEXT, "image_ids": pa.list_(TEXT)},
-        **{"label": NUMBER, "category": TEXT},
+        "identifier": TEXT,
+        "group": TEXT,
+        "sentence": TEXT,
+        "image_ids": pa.list_(TEXT),
+        "label": NUMBER,
+        "category": TEXT,
     }
 )
 
@@ -73,21 +70,12 @@ class Corpus:
         self.fingerprint: str = self.manifest["fingerprint"]
         self.region_dim: int = self.manifest["region_dim"]
         self.detector: str = self.manifest["detector"]
+        self._features, self._boxes = (map_matrix(self.path / name) for name in ("features.npy", "boxes.npy"))
+        with reading(self.path / "images.arrow") as file:
+            self._images: pa.Table = pa.ipc.open_stream(pa.memory_map(str(file))).read_all()
 
     def __reduce__(self) -> tuple[type["Corpus"], tuple[Path]]:
         return Corpus, (self.path,)
-
-    @cached_property
-    def _features(self) -> np.ndarray:
-        return map_matrix(self.path / "features.npy", (self.manifest["regions"], self.region_dim))
-
-    @cached_property
-    def _boxes(self) -> np.ndarray:
-        return map_matrix(self.path / "boxes.npy", (self.manifest["regions"], 4))
-
-    @cached_property
-    def _images(self) -> pa.Table:
-        return map_table(self.path / "images.arrow", IMAGES)
 
     @cached_property
     def _spans(self) -> dict[str, tuple[int, int, int]]:
@@ -105,9 +93,8 @@ class Corpus:
         """Names of the splits with examples of `task`."""
         found = self.manifest["examples"]
         if task not in found:
-            raise CorpusError(
-                f"{self.path}: no examples of task {task}; it holds {', '.join(found)}. Choose that task."
-            )
+            tasks = ", ".join(found)
+            raise CorpusError(f"{self.path}: no examples of task {task}; it holds {tasks}. Choose that task.")
         return list(found[task])
 
     def examples(self, task: str, split: str) -> "Dataset":
@@ -117,9 +104,8 @@ class Corpus:
         splits = self.splits(task)
         if split not in splits:
             raise CorpusError(f"{self.path}: no split {split} of task {task}. Expected one of {', '.join(splits)}.")
-        path = self.path / f"{task}-{split}.arrow"
-        map_table(path, STATEMENTS)  # CorpusError where datasets would say something less clear
-        return Dataset.from_file(str(path))
+        with reading(self.path / f"{task}-{split}.arrow") as file:
+            return Dataset.from_file(str(file))
 
     def num_regions(self, image_id: str) -> int:
         _, start, stop = self._span(image_id)
@@ -136,20 +122,26 @@ class Corpus:
         return None if data is None else Image.open(BytesIO(data)).convert("RGB")
 
 
+@contextmanager
+def reading(file: Path) -> Iterator[Path]:
+    """What libraries raise on a damaged file becomes one line."""
+    try:
+        yield file
+    except (OSError, ValueError, KeyError, TypeError) as error:  # arrow's and json's own are ValueErrors
+        first_line = str(error).partition("\n")[0]
+        raise CorpusError(f"{file}: unreadable ({first_line}). Prepare the corpus again.") from None
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest, once every file it names is there in full."""
-    path = folder / MANIFEST
-    if not path.is_file():
+    if not (folder / MANIFEST).is_file():
         raise CorpusError(f"{folder}: no {MANIFEST}, so not a prepared corpus. Run prepare, or check the path.")
-    try:
+    with reading(folder / MANIFEST) as path:
         manifest = json.loads(path.read_bytes())
-        version, files = manifest["format"], dict(manifest["files"])
-        manifest["fingerprint"], manifest["region_dim"], manifest["regions"], manifest["detector"], manifest["examples"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise CorpusError(f"{path}: not the manifest of a corpus ({error}). Prepare the corpus again.") from None
-    if version != FORMAT:
-        raise CorpusError(f"{path}: format {version}, expected {FORMAT}. Prepare the corpus again.")
-    for name, expected in files.items():
+        if manifest["format"] != FORMAT:
+            raise CorpusError(f"{path}: format {manifest['format']}, expected {FORMAT}. Prepare the corpus again.")
+        sizes = dict(manifest["files"])
+    for name, expected in sizes.items():
         file = folder / name
         found = f"{file.stat().st_size:,} bytes" if file.is_file() else "nothing"
         if found != f"{expected:,} bytes":
@@ -157,140 +149,106 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def map_matrix(path: Path, shape: tuple[int, int]) -> np.ndarray:
-    try:
-        matrix = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError) as error:
-        raise CorpusError(f"{path}: unreadable ({error}). Prepare the corpus again.") from None
-    if matrix.shape != shape:
-        raise CorpusError(f"{path}: found a matrix {matrix.shape}, expected {shape}. Prepare the corpus again.")
-    return np.asarray(matrix)  # a plain view slices faster than a memmap
-
-
-def map_table(path: Path, schema: pa.Schema) -> pa.Table:
-    try:
-        table = pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
-    except (pa.ArrowInvalid, OSError) as error:
-        raise CorpusError(f"{path}: unreadable ({str(error).splitlines()[0]}). Prepare the corpus again.") from None
-    if table.schema != schema:
-        raise CorpusError(f"{path}: columns {table.column_names}, expected {schema.names}. Prepare the corpus again.")
-    return table
+def map_matrix(path: Path) -> np.ndarray:
+    with reading(path):
+        return np.asarray(np.load(path, mmap_mode="r"))  # a plain view slices faster than a memmap
 
 
 @contextmanager
-def scratch(folder: Path) -> Iterator[Path]:
-    """An empty folder of ours alone, removed at the end. What a killed process left in it is removed first."""
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)  # the lock dies with its process
+def scratch(out: Path, kind: str) -> Iterator[Path]:
+    """A new folder beside `out`, removed at the end. What a killed process left of that kind is removed first."""
+    for stale in out.parent.glob(f".{out.name}.{kind}-*"):
+        shutil.rmtree(stale)
+    folder = out.parent / f".{out.name}.{kind}-{uuid4().hex}"
+    folder.mkdir(parents=True)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        raise CorpusError(f"{folder}: another process is writing this corpus. Wait until it is done.") from None
-    try:
-        for stale in folder.iterdir():
-            shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def sync(path: Path) -> None:
+    """Return once a file or folder is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
         os.close(handle)
 
 
 class Matrix:
-    """A .npy file [rows, width] of a length known only at the end."""
+    """A .npy file [rows, width] that grows."""
 
     def __init__(self, path: Path, dtype: str, width: int) -> None:
-        self.file: BinaryIO = path.open("wb")
-        self.dtype, self.width, self.rows, self.sha = np.dtype(dtype), width, 0, hashlib.sha256()
-        self._header()
+        self.file, self.dtype, self.width, self.rows, self.sha = path.open("wb"), dtype, width, 0, hashlib.sha256()
+        self._write_header()
 
-    def _header(self) -> None:
-        """Numpy pads a header so that a longer first axis fits in the same bytes."""
-        descr = npy.dtype_to_descr(self.dtype)
-        about = {"descr": descr, "fortran_order": False, "shape": (self.rows, self.width)}
-        npy.write_array_header_1_0(self.file, about)
+    def _write_header(self) -> None:
+        """Numpy pads a header so that more rows fit in the same bytes."""
+        shape = {"descr": np.dtype(self.dtype).str, "fortran_order": False, "shape": (self.rows, self.width)}
+        npy.write_array_header_1_0(self.file, shape)
 
-    def write(self, rows: np.ndarray) -> None:
-        data = np.ascontiguousarray(rows, self.dtype).tobytes()
+    def append(self, rows: np.ndarray) -> None:
+        data = rows.astype(self.dtype).tobytes()
         self.file.write(data)
         self.sha.update(data)
         self.rows += len(rows)
 
     def close(self) -> None:
-        self.file.seek(0)
-        self._header()
-        close_durably(self.file)
+        with self.file:
+            self.file.seek(0)
+            self._write_header()
 
 
 class Table:
-    """An Arrow stream file, written in batches."""
+    """An Arrow stream file that grows."""
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self.file, self.schema, self.rows, self.sha = path.open("wb"), schema, 0, hashlib.sha256()
-        self.stream = pa.ipc.new_stream(self.file, schema)
-        self.batch: list[tuple[Any, ...]] = []
+        self.stream, self.schema, self.rows, self.sha = pa.ipc.new_stream(path, schema), schema, 0, hashlib.sha256()
+        self.batch: list[dict[str, Any]] = []
 
-    def write(self, row: tuple[Any, ...]) -> None:
-        content = [hashlib.sha256(cell).hexdigest() if isinstance(cell, bytes) else cell for cell in row]
+    def append(self, *cells: Any) -> None:
+        content = [hashlib.sha256(cell).hexdigest() if isinstance(cell, bytes) else cell for cell in cells]
         self.sha.update(json.dumps(content).encode())
-        self.batch.append(row)
+        self.batch.append(dict(zip(self.schema.names, cells, strict=True)))
         self.rows += 1
         if len(self.batch) == ROWS_PER_BATCH:
-            self.flush()
+            self._flush()
 
-    def flush(self) -> None:
-        if self.batch:
-            columns = zip(zip(*self.batch, strict=True), self.schema, strict=True)
-            arrays = [pa.array(cells, field.type) for cells, field in columns]
-            self.stream.write_batch(pa.record_batch(arrays, schema=self.schema))
-            self.batch = []
+    def _flush(self) -> None:
+        self.stream.write_batch(pa.RecordBatch.from_pylist(self.batch, schema=self.schema))
+        self.batch = []
 
     def close(self) -> None:
-        self.flush()
+        self._flush()
         self.stream.close()
-        close_durably(self.file)
-
-
-P = TypeVar("P", Matrix, Table)
-
-
-def close_durably(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-    file.close()
-
-
-def sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    os.fsync(handle)
-    os.close(handle)
 
 
 class CorpusWriter:
     """Streams a corpus into a folder beside `out`, which `commit` renames: a half-written corpus never has its name."""
 
     def __init__(self, out: Path | str, *, dtype: str = "float16") -> None:
-        self.out, self.dtype = Path(out), dtype
-        self.image_ids: set[str] = set()
-        self.examples: dict[str, dict[str, Table]] = {}
+        self.out, self.dtype, self.stack = Path(out), dtype, ExitStack()
         self.features: Matrix | None = None
-        self.stack = ExitStack()
+        self.image_ids: set[str] = set()
+        self.examples: dict[str, dict[str, int]] = {}  # task -> split -> statements
+        self.digests: list[str] = []  # of the statements
 
     def __enter__(self) -> Self:
-        if self.out.exists() and (not self.out.is_dir() or any(self.out.iterdir())):
+        if self.out.exists():
             raise CorpusError(f"{self.out}: already there, expected a new folder. Remove it or choose another one.")
-        self.folder = self.stack.enter_context(scratch(self.out.parent / f".{self.out.name}.partial"))
-        self.boxes = self.own(Matrix(self.folder / "boxes.npy", "float32", 4))
-        self.images = self.own(Table(self.folder / "images.arrow", IMAGES))
+        self.folder = self.stack.enter_context(scratch(self.out, "partial"))
+        self.images = Table(self.folder / "images.arrow", IMAGES)
+        self.boxes = self._matrix("boxes.npy", "float32", 4)
         return self
 
     def __exit__(self, *error: object) -> None:
         self.stack.close()
 
-    def own(self, part: P) -> P:
-        """Close the part's file at the end, whatever happens."""
-        self.stack.callback(part.file.close)
-        return part
+    def _matrix(self, name: str, dtype: str, width: int) -> Matrix:
+        matrix = Matrix(self.folder / name, dtype, width)
+        self.stack.callback(matrix.file.close)
+        return matrix
 
     def add_image(
         self,
@@ -302,69 +260,55 @@ class CorpusWriter:
         data: bytes | None = None,
     ) -> None:
         """features [R,D], boxes [R,4] xyxy in 0..1; size: width and height in pixels; data: the picture's file."""
-        if self.features is None:
-            self.features = self.own(Matrix(self.folder / "features.npy", self.dtype, features.shape[1]))
-        kept = check_regions(image_id, features.astype(self.dtype), boxes, self.features.width)
+        self.features = self.features or self._matrix("features.npy", self.dtype, features.shape[1])
+        kept = features.astype(self.dtype)
+        check_regions(image_id, kept, boxes, self.features.width)
         if image_id in self.image_ids:
             raise CorpusError(f"image {image_id}: found twice, expected once. Remove one of them from the source.")
         self.image_ids.add(image_id)
-        width, height = size or (None, None)
-        self.images.write((image_id, self.features.rows, len(kept), width, height, data))
-        self.features.write(kept)
-        self.boxes.write(boxes)
+        self.images.append(image_id, self.features.rows, len(kept), *(size or (None, None)), data)
+        self.features.append(kept)
+        self.boxes.append(boxes)
 
     def add_statements(self, task: str, split: str, statements: Iterable[Statement]) -> None:
-        table = self.own(Table(self.folder / f"{task}-{split}.arrow", STATEMENTS))
-        self.examples.setdefault(task, {})[split] = table
+        table = Table(self.folder / f"{task}-{split}.arrow", STATEMENTS)
         for statement in statements:
             missing = [name for name in statement.image_ids if name not in self.image_ids]
             if missing:
                 raise CorpusError(f"statement {statement.identifier}: no image {missing[0]}. Check the source.")
-            table.write(tuple(statement))
+            table.append(*statement)
         table.close()
+        self.examples.setdefault(task, {})[split] = table.rows
+        self.digests.append(f"{task}-{split} {table.sha.hexdigest()}")
 
     def commit(self, *, reader: str, detector: str, source: list[dict[str, Any]]) -> None:
         """Make the corpus whole: manifest last, then one rename."""
-        if self.features is None or not any(
-            table.rows for tables in self.examples.values() for table in tables.values()
-        ):
+        if self.features is None or not any(sum(splits.values()) for splits in self.examples.values()):
             raise CorpusError(f"{self.out}: the source holds no pictures or no statements. Check the source.")
-        for part in (self.features, self.boxes, self.images):
+        parts = (self.features, self.boxes, self.images)
+        for part in parts:
             part.close()
-        examples = {task: {name: part.rows for name, part in parts.items()} for task, parts in self.examples.items()}
+        content = [self.dtype, str(self.features.width), *(part.sha.hexdigest() for part in parts)]
         manifest = {
             **{"format": FORMAT, "tool": f"vlx {__version__}", "reader": reader, "detector": detector},
             **{"dtype": self.dtype, "region_dim": self.features.width, "regions": self.features.rows},
-            **{"images": self.images.rows, "examples": examples, "source": source},
+            **{"images": self.images.rows, "examples": self.examples, "source": source},
             "files": {path.name: path.stat().st_size for path in sorted(self.folder.iterdir())},
-            "fingerprint": self._fingerprint(self.features),
+            "fingerprint": hashlib.sha256("\n".join([*content, *sorted(self.digests)]).encode()).hexdigest(),
         }
-        with (self.folder / MANIFEST).open("wb") as file:
-            file.write(json.dumps(manifest, indent=1).encode())
-            close_durably(file)
-        sync_folder(self.folder)
+        (self.folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+        for path in (*self.folder.iterdir(), self.folder):
+            sync(path)
         self.folder.rename(self.out)
-        sync_folder(self.out.parent)
-
-    def _fingerprint(self, features: Matrix) -> str:
-        """Of content alone: the same source gives the same one at any time and place."""
-        parts = [
-            self.dtype,
-            str(features.width),
-            *(part.sha.hexdigest() for part in (features, self.boxes, self.images)),
-        ]
-        for task, tables in sorted(self.examples.items()):
-            parts += [f"{task}-{split} {table.sha.hexdigest()}" for split, table in sorted(tables.items())]
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+        sync(self.out.parent)
 
 
-def check_regions(image_id: str, features: np.ndarray, boxes: np.ndarray, width: int) -> np.ndarray:
-    """The features, if there is at least one region and every number is possible."""
-    if features.ndim != 2 or features.shape[1] != width or boxes.shape != (len(features), 4) or not len(features):
+def check_regions(image_id: str, features: np.ndarray, boxes: np.ndarray, width: int) -> None:
+    """There is at least one region and every number is possible."""
+    if features.shape != (len(boxes), width) or boxes.shape != (len(boxes), 4) or not len(boxes):
         found = f"features {list(features.shape)} and boxes {list(boxes.shape)}"
         raise CorpusError(f"image {image_id}: {found}, expected [R,{width}] and [R,4] with R > 0. Check the source.")
     if not np.isfinite(features).all():
         raise CorpusError(f"image {image_id}: a feature is NaN, or beyond {features.dtype}. Check the source.")
     if not ((boxes >= 0) & (boxes <= 1)).all() or not (boxes[:, :2] < boxes[:, 2:]).all():
         raise CorpusError(f"image {image_id}: a box is not x1 < x2, y1 < y2 within 0..1. Check the source.")
-    return features

@@ -1,7 +1,7 @@
 """The journal of a run: every operation is appended to a file, then sent by a background thread.
 
 journal.jsonl  one JSON object a line: {"op", "t" (ms since 1970), ...}; what a dead server missed is still there
-journal.state  how far each server has got: {"last": uri, "servers": {uri: {"offset" (bytes), "run_id", "results"}}}
+journal.state  how far it is sent: {"uri", "offset" (bytes), "run_id", "experiment_id", "also", "results"}
 """
 
 import fcntl
@@ -10,31 +10,19 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from vlx.errors import UserError
 
 log = logging.getLogger("vlx")
 Op = dict[str, Any]
+State = dict[str, Any]
 JOURNAL, STATE = "journal.jsonl", "journal.state"
-GROUP = 900  # values sent at once; the REST limit is 1,000
-SECONDS = 1.0  # between two looks at the journal
-LONGEST_WAIT = 30.0  # seconds between two tries at a dead server
+GROUP = 900  # lines of metrics sent at once
+SECONDS = 1.0  # between two looks at the journal; after failures up to 32 times as many
 LAST_TRIES = 3  # failures after which close() leaves the rest to sync
-
-
-class Refused(Exception):
-    """The server will never take this operation; it stays in the journal and the next ones go on."""
-
-
-class Sender(Protocol):
-    """Sends operations of one kind. Any exception but Refused means: try again later."""
-
-    def start(self, state: dict[str, Any]) -> None: ...
-
-    def send(self, ops: list[Op], state: dict[str, Any]) -> None: ...
 
 
 class Journal:
@@ -48,48 +36,45 @@ class Journal:
             fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(self.handle)
-            raise UserError(
-                f"{folder}: another process writes this run; wait for it or choose another folder."
-            ) from None
+            raise UserError(f"{folder}: another process writes this run; wait, or choose another folder.") from None
+        os.truncate(self.path, self.path.read_bytes().rfind(b"\n") + 1)  # what a kill left of the last line
         self.lock = threading.Lock()
         self.unwritten = b""  # what a full disk refused
-        self.seen: dict[str, dict[int, int]] = {}  # metric -> step -> time: a resumed run repeats its last steps
-        self.known: set[str] = set()  # uuids of the operations that must not be done twice
-        cut_half_line(self.path)
+        self.done: set[Any] = set()  # (metric, step) and uuids: a resumed run repeats its last steps
         for op, _ in read(self.path, 0):
             self.remember(op)
 
     def remember(self, op: Op) -> None:
-        for key in op.get("values", ()) if op["op"] == "metrics" else ():
-            self.seen.setdefault(key, {})[op["step"]] = op["t"]
+        if op["op"] == "metrics":
+            self.done.update((key, op["step"]) for key in op["values"])
         if "uuid" in op:
-            self.known.add(op["uuid"])
+            self.done.add(op["uuid"])
 
     def append(self, op: str, **fields: Any) -> None:
-        """Write an operation, unless its uuid is already there."""
+        """Write an operation. A full disk leaves no half line; it is written with the next one."""
         entry = {"op": op, "t": int(time.time() * 1000), **fields}
         with self.lock:
-            if entry.get("uuid") not in self.known:
-                self.remember(entry)
-                self.unwritten += json.dumps(entry).encode() + b"\n"
-                self.write()
+            self.remember(entry)
+            self.unwritten += json.dumps(entry).encode() + b"\n"
+            end = self.size()
+            try:
+                if os.write(self.handle, self.unwritten) < len(self.unwritten):
+                    raise OSError("the disk is full")
+                self.unwritten = b""
+            except OSError as error:
+                os.ftruncate(self.handle, end)
+                log.warning("%s: %s; kept in memory for now.", self.path, error)
+
+    def once(self, op: str, uuid: str, **fields: Any) -> None:
+        """Write an operation unless one with its uuid is there."""
+        if uuid not in self.done:
+            self.append(op, uuid=uuid, **fields)
 
     def metrics(self, values: dict[str, float], step: int) -> None:
         """Write the values whose (name, step) was never written before."""
-        new = {key: value for key, value in values.items() if step not in self.seen.get(key, {})}
+        new = {key: value for key, value in values.items() if (key, step) not in self.done}
         if new:
             self.append("metrics", step=step, values=new)
-
-    def write(self) -> None:
-        """One write call, so that a kill leaves whole lines; a full disk leaves no half line."""
-        end = os.fstat(self.handle).st_size
-        try:
-            if os.write(self.handle, self.unwritten) < len(self.unwritten):
-                raise OSError("the disk is full")
-            self.unwritten = b""
-        except OSError as error:
-            os.ftruncate(self.handle, end)
-            log.warning("%s: %s; kept in memory for now.", self.path, error)
 
     def size(self) -> int:
         return os.fstat(self.handle).st_size
@@ -98,15 +83,8 @@ class Journal:
         os.close(self.handle)
 
 
-def cut_half_line(path: Path) -> None:
-    """Remove what a kill left of the last line."""
-    data = path.read_bytes()
-    if data and not data.endswith(b"\n"):
-        os.truncate(path, data.rfind(b"\n") + 1)
-
-
 def read(path: Path, offset: int) -> Iterator[tuple[Op, int]]:
-    """Whole operations from `offset` bytes on, each with the offset after it; a damaged line is skipped."""
+    """Whole operations from `offset` bytes on, each with the offset after it; a damaged line does nothing."""
     with path.open("rb") as lines:
         lines.seek(offset)
         for line in lines:
@@ -115,114 +93,84 @@ def read(path: Path, offset: int) -> Iterator[tuple[Op, int]]:
             offset += len(line)
             try:
                 op = json.loads(line)
-                yield (op if isinstance(op, dict) and "op" in op else {"op": "damaged"}), offset
             except ValueError:
                 log.warning("%s: a damaged line before byte %d is left out.", path, offset)
+                op = {"op": "tags", "tags": {}}
+            yield op, offset
+
+
+def read_state(folder: Path) -> State:
+    path, empty = folder / STATE, {"uri": "", "offset": 0, "run_id": "", "experiment_id": "", "also": "", "results": {}}
+    return empty | (json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {})
 
 
 class Uploader(threading.Thread):
-    """Sends a journal to one server until closed; never raises."""
+    """Sends a journal until closed; never raises.
 
-    def __init__(self, journal: Journal, sender: Sender, uri: str) -> None:
-        super().__init__(name=f"vlx-{journal.path.parent.name}", daemon=True)
-        self.journal, self.sender = journal, sender
-        self.file = journal.path.with_name(STATE)
-        self.states = read_state(self.file)
-        self.states["last"] = uri
-        self.state = self.states["servers"].setdefault(uri, {})
-        for key, empty in {"offset": 0, "run_id": "", "experiment_id": "", "results": {}}.items():
-            self.state.setdefault(key, empty)
-        write_state(self.file, self.states)
-        self.wake, self.contact = threading.Event(), threading.Event()
-        self.closing, self.started_sending = False, False
-        self.tries = self.failures = self.patience = 0
-        self.error, self.refusals = "", set[str]()
+    `send(operations of one kind, state)` must be harmless when done twice; whatever it raises means: try again later.
+    """
+
+    def __init__(self, journal: Journal, send: Callable[[list[Op], State], None], uri: str) -> None:
+        super().__init__(name="vlx-journal", daemon=True)
+        self.journal, self.send = journal, send
+        self.folder = journal.path.parent
+        self.state = read_state(self.folder) | {"uri": uri}
+        self.wake, self.closing = threading.Event(), False
+        self.failures, self.error = 0, ""
+        self.write_state()
 
     def run(self) -> None:
         while True:
             self.attempt()
-            self.contact.set()
-            if self.closing and (self.failures >= self.patience or not (self.failures or self.waiting())):
+            if self.closing and (self.failures >= LAST_TRIES or not self.waiting()):
                 return
-            self.wake.wait(SECONDS if self.closing or not self.failures else min(2.0**self.failures, LONGEST_WAIT))
+            self.wake.wait(SECONDS if self.closing else SECONDS * 2 ** min(self.failures, 5))
             self.wake.clear()
 
     def attempt(self) -> None:
-        """Send all there is; on an error remember it for the next try."""
+        """Send all there is; what goes wrong is logged once."""
         try:
-            self.pump()
-            if self.failures:
-                log.info("%s: the tracking server is back.", self.journal.path.parent)
-            self.failures = 0
+            while self.waiting():
+                ops, end = self.next_group()
+                self.send(ops, self.state)
+                self.state["offset"] = end
+                self.write_state()
+            self.failures, self.error = 0, ""
         except Exception as error:  # whatever it is, training goes on
-            self.error = f"{type(error).__name__}: {error}"
-            if not self.failures:
-                log.warning("%s: nothing is lost, but not sent yet (%s).", self.journal.path.parent, self.error[:300])
-            self.failures += 1
-        finally:
-            self.tries += 1
+            if not self.error:
+                log.warning("%s: nothing is lost, but not sent yet (%s).", self.folder, str(error)[:300])
+            self.failures, self.error = self.failures + 1, f"{type(error).__name__}: {error}"
 
-    def pump(self) -> None:
-        if not self.started_sending:
-            self.sender.start(self.state)
-            self.started_sending = True
-        while group := self.next_group():
-            ops, end = group
-            self.deliver(ops)
-            self.state["offset"] = end
-            write_state(self.file, self.states)
-
-    def next_group(self) -> tuple[list[Op], int] | None:
-        """The next operations of one kind, at most GROUP values together."""
+    def next_group(self) -> tuple[list[Op], int]:
+        """The next operation, or all metrics up to another kind, and the offset after them."""
         ops: list[Op] = []
-        values, end = 0, self.state["offset"]
+        end = self.state["offset"]
         for op, after in read(self.journal.path, end):
-            values += len(op.get("values", "1"))
-            if ops and (op["op"] != ops[0]["op"] or op["op"] != "metrics" or values > GROUP):
+            if ops and (op["op"] != "metrics" or ops[0]["op"] != "metrics" or len(ops) == GROUP):
                 break
             ops.append(op)
             end = after
-        return (ops, end) if ops else None
+        return ops, end
 
-    def deliver(self, ops: list[Op]) -> None:
-        """Send a group; if the server refuses it, send one by one and leave out what it refuses."""
-        try:
-            self.sender.send(ops, self.state)
-        except Refused as reason:
-            if len(ops) > 1:
-                for op in ops:
-                    self.deliver([op])
-            elif ops[0]["op"] not in self.refusals:
-                self.refusals.add(ops[0]["op"])
-                log.warning("%s: %s not taken (%s).", self.journal.path, ops[0]["op"], str(reason)[:300])
+    def write_state(self) -> None:
+        partial = self.folder / f"{STATE}.partial"
+        partial.write_text(json.dumps(self.state), encoding="utf-8")
+        os.replace(partial, self.folder / STATE)
 
     def waiting(self) -> bool:
-        return self.state["offset"] < self.journal.path.stat().st_size
+        return self.state["offset"] < self.journal.size()
 
     def flush(self, timeout: float) -> bool:
-        """Wait until all written so far is sent; False once a try has failed, or after `timeout` seconds."""
-        end, tries, deadline = self.journal.size(), self.tries, time.monotonic() + timeout
+        """Wait until all is sent, a try has failed, or `timeout` seconds have passed; True if all is sent."""
+        self.failures, deadline = 0, time.monotonic() + timeout
         self.wake.set()
-        while self.state["offset"] < end and self.is_alive() and time.monotonic() < deadline:
-            if self.failures and self.tries > tries:
-                return False
+        while self.waiting() and not self.failures and time.monotonic() < deadline:
             time.sleep(0.02)
-        return self.state["offset"] >= end
+        return not self.waiting()
 
     def close(self, timeout: float) -> bool:
         """Send the rest, at most `timeout` seconds, fewer if the server is dead. False: something is left to sync."""
-        self.patience = self.failures + LAST_TRIES
-        self.closing = True
+        self.failures, self.closing = 0, True
         self.wake.set()
         self.join(timeout)
         return not self.waiting()
-
-
-def read_state(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"last": "", "servers": {}}
-
-
-def write_state(path: Path, state: dict[str, Any]) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(state), encoding="utf-8")
-    os.replace(partial, path)

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from io import BytesIO
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,25 +13,15 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 Rows = Mapping[str, Sequence[Any]]  # identifier statement category image_ids label prediction score right
-WRONG, RIGHT = 24, 12  # examples with pictures on the page
+SHOWN = {"Wrong": 24, "Right": 12}  # examples with pictures on the page
 THUMBNAIL = 160  # pixels
 CATEGORIES = 12  # in the figure: the largest
 BINS = 10
 BLUE, ORANGE, GREY = "#2b6cb0", "#dd6b20", "#8a8f98"
 STYLE = (
-    "body{font:14px sans-serif;margin:16px}article{display:inline-block;vertical-align:top;width:350px;margin:6px;"
-    "padding:8px;border:1px solid #ccc;border-radius:6px}img{height:110px;max-width:160px;object-fit:contain;"
-    "margin:2px;border:1px solid #eee}b.wrong{color:#c53030}b.right{color:#2f855a}small{color:#666}"
+    "body{font:14px sans-serif}article{display:inline-block;vertical-align:top;width:350px;margin:12px}"
+    ".wrong{color:#c53030}.right{color:#2f855a}"
 )
-
-
-class Scored(Protocol):
-    """A model of the comparison."""
-
-    @property
-    def title(self) -> str: ...
-    @property
-    def scores(self) -> Mapping[str, float]: ...
 
 
 def prediction_figures(rows: Rows, chance: float) -> dict[str, Figure]:
@@ -77,13 +67,10 @@ def scores_figure(rows: Rows) -> Figure:
     left.set(xlabel="score: probability of true", ylabel="statements", title="Scores")
     left.legend(frameon=False)
     bins = np.clip((score * BINS).astype(int), 0, BINS - 1)
-    filled = [number for number in range(BINS) if (bins == number).any()]
-    means = [float(score[bins == number].mean()) for number in filled]
-    shares = [float(true[bins == number].mean()) for number in filled]
-    weights = np.array([(bins == number).sum() for number in filled])
+    filled = np.unique(bins)
+    means, shares = ([float(each[bins == number].mean()) for number in filled] for each in (score, true))
     right.plot([0, 1], [0, 1], color=GREY, linestyle="--", label="calibrated")
-    right.plot(means, shares, color=BLUE)
-    right.scatter(means, shares, s=20 + 180 * weights / weights.max(), color=BLUE, label="area: statements")
+    right.plot(means, shares, "o-", color=BLUE, label="this model")
     right.set(xlabel="mean score", ylabel="share that is true", title="Calibration", xlim=(0, 1), ylim=(-0.03, 1.03))
     right.legend(frameon=False, loc="upper left")
     return figure
@@ -106,15 +93,14 @@ def categories_figure(rows: Rows, chance: float) -> Figure:
     return figure
 
 
-def comparison_figure(models: Sequence[Scored]) -> Figure:
-    """Every score that all models have: one group of bars a score, one bar a model."""
+def comparison_figure(models: Sequence[Any]) -> Figure:
+    """One group of bars a score that all models have, one bar a model (with its .title and .scores by name)."""
     shared = [name for name in models[0].scores if all(name in model.scores for model in models)]
     figure, (axes,) = blank(width=2 + 2.6 * len(shared), height=4.4)
     width = 0.8 / len(models)
-    colours = [GREY, ORANGE, BLUE] if len(models) == 3 else [f"C{number}" for number in range(len(models))]
-    for number, (model, colour) in enumerate(zip(models, colours, strict=True)):
+    for number, model in enumerate(models):
         places = np.arange(len(shared)) + (number - (len(models) - 1) / 2) * width
-        bars = axes.bar(places, [model.scores[name] for name in shared], width * 0.92, label=model.title, color=colour)
+        bars = axes.bar(places, [model.scores[name] for name in shared], width * 0.92, label=model.title)
         axes.bar_label(bars, fmt="{:.3f}", padding=2)
     axes.set(ylim=(0, 1.08), title="On the test split")
     axes.set_xticks(range(len(shared)), shared)
@@ -134,25 +120,22 @@ def prediction_files(split: str, rows: Rows, picture: Callable[[str], Image.Imag
 
 def page(split: str, rows: Rows, picture: Callable[[str], Image.Image | None]) -> str:
     """The most confident mistakes first, then the most confident right answers."""
-    confidence = np.abs(np.asarray(rows["score"], float) - 0.5)
-    order = np.argsort(-confidence, kind="stable")
-    wrong = [int(index) for index in order if not rows["right"][index]]
-    right = [int(index) for index in order if rows["right"][index]]
+    order = np.argsort(-np.abs(np.asarray(rows["score"], float) - 0.5), kind="stable")
     parts = [f"<!doctype html><meta charset=utf-8><style>{STYLE}</style><h2>{escape(split)}</h2>"]
-    for title, chosen, most in (("Wrong", wrong, WRONG), ("Right", right, RIGHT)):
+    for title, most in SHOWN.items():
+        chosen = [int(index) for index in order if rows["right"][index] == (title == "Right")]
         parts.append(f"<h3>{title}: {len(chosen):,} of {len(order):,}, the surest {min(most, len(chosen))}</h3>")
         parts += [card(rows, index, picture) for index in chosen[:most]]
     return "\n".join(parts)
 
 
 def card(rows: Rows, index: int, picture: Callable[[str], Image.Image | None]) -> str:
-    pictures = "".join(thumbnail(picture(image)) for image in rows["image_ids"][index])
-    verdict = "right" if rows["right"][index] else "wrong"
-    about = escape(f"{rows['identifier'][index]} {rows['category'][index]}")
+    row = {name: values[index] for name, values in rows.items()}
+    pictures = "".join(thumbnail(picture(image)) for image in row["image_ids"])
     return (
-        f"<article>{pictures}<p>{escape(rows['statement'][index])}</p>"
-        f"<b class={verdict}>{rows['prediction'][index]}</b> (score {rows['score'][index]:.3f}), "
-        f"label {rows['label'][index]}<br><small>{about}</small></article>"
+        f"<article>{pictures}<p>{escape(row['statement'])}</p><b class={'right' if row['right'] else 'wrong'}>"
+        f"{row['prediction']}</b> (score {row['score']:.3f}), label {row['label']}<br>"
+        f"<small>{escape(row['identifier'])} {escape(row['category'])}</small></article>"
     )
 
 
@@ -167,15 +150,13 @@ def thumbnail(image: Image.Image | None) -> str:
 
 def model_card(title: str, facts: Mapping[str, Any], warning: str = "") -> str:
     """Markdown: what the model is, its scores (facts named split/metric), where it comes from."""
-    scores = [f"| {key} | {value} |" for key, value in facts.items() if "/" in key]
-    others = [
-        f"| {key} | {value} |" for key, value in facts.items() if "/" not in key and key != "warning" and value != ""
-    ]
-    parts = [f"# {title}", *([f"> **Warning: {warning}.**"] if warning else [])]
-    parts.append("\n".join(["| score | value |", "|---|---|", *scores]))
-    parts.append("\n".join(["| fact | value |", "|---|---|", *others]))
+    told = {key: value for key, value in facts.items() if key != "warning" and value != ""}
+    scores = "".join(f"| {key} | {value} |\n" for key, value in told.items() if "/" in key)
+    others = "".join(f"| {key} | {value} |\n" for key, value in told.items() if "/" not in key)
+    parts = [f"# {title}", f"> **Warning: {warning}.**"] if warning else [f"# {title}"]
+    parts += [f"| score | value |\n|---|---|\n{scores}", f"| fact | value |\n|---|---|\n{others}"]
     parts.append(
         "Use: says whether an English statement is true of its pictures, if they are like those it was trained on. "
-        "Scores hold for the data with the fingerprint above."
+        "Scores hold for the data with the fingerprint above.\n"
     )
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(parts)

@@ -1,8 +1,6 @@
 """A run: what happens inside it is written to its journal, and MLflow is told how it ended."""
 
 import dataclasses
-import errno
-import getpass
 import hashlib
 import json
 import logging
@@ -11,26 +9,25 @@ import re
 import shutil
 import subprocess
 import sys
-import traceback
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 from matplotlib.figure import Figure
 
 from vlx import __version__
 from vlx.errors import UserError
 from vlx.tracking import registry, store
-from vlx.tracking.journal import JOURNAL, STATE, Journal, Uploader, read, read_state
-from vlx.tracking.sender import MlflowSender
-from vlx.tracking.stop import Stop, status_of
+from vlx.tracking.journal import JOURNAL, Journal, Uploader, read, read_state
+from vlx.tracking.sender import Sender
+from vlx.tracking.stop import PATIENCE, Stop, status_of
 
 log = logging.getLogger("vlx")
 CONTACT_SECONDS = 20.0  # how long a run waits at its start for the server, so that its id is known
-REGISTER_SECONDS = 120.0
-CLOSE_SECONDS = 600.0  # for a slow server; a dead one is left after a few tries
+SEND_SECONDS = 600.0  # for a slow server; a dead one is left after a few tries
 PARAM_CHARACTERS = 500
 TABLE = ".table.json"  # text under such a name is shown as a table
 NOT_IN_NAMES = re.compile(r"[^\w./ :-]")  # what MLflow refuses in names of metrics, params and tags
@@ -45,10 +42,10 @@ class Run:
         self.journal = Journal(folder)
         created = next((op["uuid"] for op, _ in read(self.journal.path, 0) if op["op"] == "create"), "")
         self.resumed, self.uuid = bool(created), created or uuid.uuid4().hex
-        self.uploader = Uploader(self.journal, MlflowSender(self.uri, folder), store.without_password(self.uri))
+        self.uploader = uploader_to(self.uri, self.journal)
         self.stop = Stop()
-        self.continues, self.model = "", ""  # the run of `mlflow run` that continues this one; uuid of the last model
-        self.tables: list[dict[str, str]] = []
+        self.model = ""  # uuid of the last one
+        self.tables: set[str] = set()
 
     @property
     def id(self) -> str:
@@ -68,53 +65,41 @@ class Run:
         self.journal.append("tags", tags=as_text(tags))
 
     def log_artifact(self, path: Path | str, to: str = "") -> None:
-        """Keep a copy of a file or folder, as it is now, under the run's artifacts in the folder `to`."""
-        source = Path(path)
-        copy = shutil.copytree if source.is_dir() else shutil.copyfile
-        with self.artifact(f"{to}/{source.name}".lstrip("/")) as place:
-            if source.is_dir():
-                shutil.rmtree(place, ignore_errors=True)
-            copy(source, place)
+        """A file or folder under the run's artifacts in the folder `to`. It must stay until it is sent."""
+        if not Path(path).exists():
+            raise FileNotFoundError(path)
+        self.journal.append("artifact", path=os.path.relpath(path, self.folder), to=to)
 
     def log_text(self, text: str, to: str) -> None:
         """`to`: path under the artifacts, as model_card.md. A name ending in .table.json is shown as a table."""
-        with self.artifact(to) as place:
-            place.write_text(text, encoding="utf-8")
+        self.place(to).write_text(text, encoding="utf-8")
+        self.log_artifact(self.place(to), os.path.dirname(to))
         if to.endswith(TABLE):
-            self.tables = [table for table in self.tables if table["path"] != to] + [{"path": to, "type": "table"}]
-            self.set_tags({"mlflow.loggedArtifacts": json.dumps(self.tables)})
+            self.tables.add(to)
+            tables = [{"path": path, "type": "table"} for path in sorted(self.tables)]
+            self.set_tags({"mlflow.loggedArtifacts": json.dumps(tables)})
 
     def log_figure(self, figure: Figure, to: str) -> None:
-        with self.artifact(to) as place:
-            figure.savefig(place, dpi=120)
+        figure.savefig(self.place(to), dpi=120)
+        self.log_artifact(self.place(to), os.path.dirname(to))
 
-    @contextmanager
-    def artifact(self, to: str) -> Iterator[Path]:
-        """Where to write an artifact, which is then sent. A full disk costs the artifact, not the run."""
+    def place(self, to: str) -> Path:
+        """Where an artifact is written."""
         path = self.folder / "artifacts" / to
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            yield path
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            log.warning("%s: not kept (%s).", path, error)
-            return
-        parent = to if path.is_dir() else to.rpartition("/")[0]
-        self.journal.append("artifact", path=f"artifacts/{to}", to=parent)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
 
     def log_input(self, *, name: str, digest: str, source: Path | str, context: str, profile: dict[str, Any]) -> None:
         """The data of a run. digest: at most 36 characters; context: train, validation or test."""
         fields = {"name": name, "digest": digest[:36], "source": str(source), "context": context, "profile": profile}
-        self.journal.append("input", uuid=self.same(fields), **fields)
+        self.journal.once("input", self.same(fields), **fields)
 
     def log_model(self, folder: Path, *, name: str, task: str, metrics: dict[str, float], step: int) -> None:
         """A saved vlx model folder as a model of MLflow. `folder` must stay until it is sent."""
-        where = os.path.relpath(folder, self.folder)
-        self.model = self.same({"name": name, "step": step, "content": registry.digest(folder)})
         self.log_metrics(metrics, step=step)
-        points = {clean(key): [float(value), self.journal.seen[clean(key)][step]] for key, value in metrics.items()}
-        self.journal.append("model", uuid=self.model, path=where, name=name, task=task, points=points, step=step)
+        fields = {"path": os.path.relpath(folder, self.folder), "name": name, "task": task, "step": step}
+        self.model = self.same({"name": name, "step": step, "content": digest_of(folder)})
+        self.journal.once("model", self.model, metrics=[clean(key) for key in metrics], **fields)
 
     def register(self, name: str, *, tags: dict[str, Any]) -> str | None:
         """A version of the model last logged, its number; None if the server is away: sync will do it."""
@@ -122,8 +107,8 @@ class Run:
         if not self.model:
             raise RuntimeError("register: no model was logged in this run; call log_model first.")
         request = self.same({"register": name, "model": self.model})
-        self.journal.append("register", uuid=request, model=self.model, name=name, tags=as_text(tags))
-        self.uploader.flush(REGISTER_SECONDS)
+        self.journal.once("register", request, model=self.model, name=name, tags=as_text(tags))
+        self.uploader.flush(SEND_SECONDS)
         return self.uploader.state["results"].get(request)
 
     def same(self, fields: dict[str, Any]) -> str:
@@ -134,42 +119,31 @@ class Run:
         """To be called at each step: after a signal, call `before` (save) and end the run."""
         self.stop.poll(before)
 
-    def begin(self, cfg: Any, description: str, tags: dict[str, str], parent: "Run | None", launched: str) -> None:
+    def begin(self, cfg: Any, tags: dict[str, Any], parent: "Run | None", launched: str) -> None:
         """The first operations; of a resumed run, those that say that it goes on."""
-        tags = tags | store.process_tags() | code_version() | {"mlflow.note.content": description}
+        tags = as_text(tags | store.process_tags() | code_version())
         if self.resumed:
-            self.continues = launched if launched and launched != self.id else ""
-            if self.continues:
-                self.journal.append("continued", run=launched, name=self.name)
             self.set_tags(tags | {"vlx.error": ""})
-            self.journal.append("status", status="RUNNING", also="")
+            self.journal.append("resume", launched=launched, name=self.name)
         else:
-            script = {"mlflow.source.name": Path(sys.argv[0]).name, "mlflow.source.type": "LOCAL"}
-            where = {"experiment": os.environ.get("MLFLOW_EXPERIMENT_NAME", "") or store.EXPERIMENT}
-            where["experiment_id"] = os.environ.get("MLFLOW_EXPERIMENT_ID", "")
-            origin = {"adopt": launched, "parent": parent.uuid if parent else "", "name": self.name}
-            self.journal.append(
-                "create", uuid=self.uuid, tags=as_text(script | tags | {"mlflow.user": user()}), **origin, **where
-            )
+            tags |= {"mlflow.user": psutil.Process().username(), "mlflow.source.type": "LOCAL"}
+            tags |= {"mlflow.source.name": Path(sys.argv[0]).name}
+            experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME", "") or store.EXPERIMENT
+            where = {"experiment": experiment, "experiment_id": os.environ.get("MLFLOW_EXPERIMENT_ID", "")}
+            origin = {"name": self.name, "adopt": launched, "parent": parent.uuid if parent else ""}
+            self.journal.once("create", self.uuid, tags=tags, **origin, **where)
         options = dataclasses.asdict(cfg)
         self.journal.append("params", params={f"config/{key}": shorten(value) for key, value in options.items()})
         self.log_text(json.dumps(options, indent=1, default=str) + "\n", "config.json")
         self.uploader.start()
-        self.uploader.contact.wait(CONTACT_SECONDS)
+        self.uploader.flush(CONTACT_SECONDS)
 
-    def end(self, status: str, error: BaseException | None) -> None:
-        if status == "FAILED" and isinstance(error, Exception):
-            self.set_tags({"vlx.error": f"{type(error).__name__}: {error}"[:500]})
-            self.log_text("".join(traceback.format_exception(error)), "error.txt")
-        self.journal.append("status", status=status, also=self.continues)
-        self.stop.defer_no_more()
-        try:
-            if not self.uploader.close(CLOSE_SECONDS):
-                log.warning(
-                    "%s: not all is sent. Later: python entrypoints/sync.py --folder=%s", self.folder, self.folder
-                )
-        finally:
-            self.journal.close()
+    def end(self, status: str) -> None:
+        self.journal.append("end", status=status)
+        self.stop.polled = -PATIENCE  # a signal while the rest is sent has no step to wait for
+        with closing(self.journal):
+            if not self.uploader.close(SEND_SECONDS):
+                log.warning("%s: not all is sent. Later: python entrypoints/sync.py --folder=%s", *[self.folder] * 2)
 
 
 @contextmanager
@@ -189,18 +163,19 @@ def run(
     the one that `mlflow run` made becomes its child "(continued)" with the same status.
     """
     launched = "" if parent else os.environ.pop("MLFLOW_RUN_ID", "")
-    this = Run(folder, name)
-    this.begin(cfg, description, as_text(tags or {}), parent, launched)
-    status, failure = "FAILED", None
+    this, status = Run(folder, name), "FAILED"
+    this.begin(cfg, (tags or {}) | {"mlflow.note.content": description}, parent, launched)
     with this.stop:
         try:
             yield this
             status = "FINISHED"
         except BaseException as error:
-            failure, status = error, status_of(error)
+            status = status_of(error)
+            if isinstance(error, Exception):
+                this.set_tags({"vlx.error": f"{type(error).__name__}: {error}"[:500]})
             raise
         finally:
-            this.end(status, failure)
+            this.end(status)
 
 
 def sync(folder: Path | str) -> int:
@@ -228,18 +203,19 @@ def sync(folder: Path | str) -> int:
 
 def sync_one(folder: Path) -> str:
     """Empty, or the error that stopped it."""
-    journal = Journal(folder)
-    try:
-        meant, uri = read_state(folder / STATE)["last"], store.tracking_uri()
+    with closing(Journal(folder)) as journal:
+        meant, uri = read_state(folder)["uri"], store.tracking_uri()
         uri = uri if uri.startswith("http") or not meant else meant
-        uploader = Uploader(journal, MlflowSender(uri, folder), store.without_password(uri))
+        uploader = uploader_to(uri, journal)
         uploader.start()
-        if not uploader.close(CLOSE_SECONDS):
-            return uploader.error
+        if not uploader.close(SEND_SECONDS):
+            return uploader.error or "no answer"
         store.sweep(store.connect(uri), uploader.state["experiment_id"])
         return ""
-    finally:
-        journal.close()
+
+
+def uploader_to(uri: str, journal: Journal) -> Uploader:
+    return Uploader(journal, Sender(uri, journal.path.parent).send, store.without_password(uri))
 
 
 def links(this: Run) -> list[str]:
@@ -250,13 +226,6 @@ def links(this: Run) -> list[str]:
     base = uri.rstrip("/") if uri.startswith("http") else "http://127.0.0.1:5000"
     page, ending = f"{base}/#/experiments/{this.experiment_id}/runs", "?workflowType=machine_learning"
     return [f"{page}/{this.id}/model-metrics{ending}", f"{page}/{this.id}/artifacts{ending}", f"{page}{ending}"]
-
-
-def user() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # a container without a name for its user
-        return "unknown"
 
 
 def clean(name: str) -> str:
@@ -272,17 +241,24 @@ def shorten(value: Any) -> str:
     return text if len(text) <= PARAM_CHARACTERS else f"{text[: PARAM_CHARACTERS - 1]}…"
 
 
+def digest_of(folder: Path) -> str:
+    """Hash of the names and bytes of a folder's files."""
+    sha = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        sha.update(f"{path.relative_to(folder).as_posix()}\0{content}".encode())
+    return sha.hexdigest()
+
+
 def code_version() -> dict[str, str]:
     """The version, and of a git checkout its commit and, if it is dirty, a hash of the difference."""
     root, tags = Path(__file__).resolve().parents[2], {"vlx.version": __version__}
-    if not (root / ".git").exists():
+    if not (root / ".git").exists() or not shutil.which("git"):
         return tags
-    try:
-        commit, difference = (
-            subprocess.run(["git", "-C", str(root), *words], capture_output=True, check=True, timeout=20).stdout
-            for words in (["rev-parse", "HEAD"], ["diff", "HEAD"])
-        )
-    except (OSError, subprocess.SubprocessError):
-        return tags
-    tags["mlflow.source.git.commit"] = commit.decode().strip()
+    commit, difference = (
+        subprocess.run(["git", "-C", root, *words], capture_output=True, check=False).stdout
+        for words in (["rev-parse", "HEAD"], ["diff", "HEAD"])
+    )
+    tags |= {"mlflow.source.git.commit": commit.decode().strip()} if commit else {}
     return tags | ({"vlx.diff": hashlib.sha256(difference).hexdigest()[:12]} if difference else {})

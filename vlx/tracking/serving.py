@@ -1,7 +1,6 @@
 """A served model: a statement and its pictures in, True or False and a score out."""
 
 import base64
-import binascii
 import warnings
 from collections.abc import Callable
 from io import BytesIO
@@ -13,6 +12,7 @@ import torch
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from PIL import Image
+from torch.nn.utils.rnn import pad_sequence
 
 from vlx.errors import UserError
 
@@ -72,24 +72,25 @@ def one_example(
     tokens: list[int], found: list[tuple[np.ndarray, np.ndarray]], *, max_regions: int
 ) -> dict[str, torch.Tensor]:
     """A batch of one: input_ids and text_mask [1,N,T], regions [1,N,R,D], boxes [1,N,R,4], region_mask [1,N,R]."""
-    found = [(features[:max_regions], boxes[:max_regions]) for features, boxes in found]
-    images, most = len(found), max(len(boxes) for _, boxes in found)
-    regions = torch.zeros(1, images, most, found[0][0].shape[1])
-    corners, mask = torch.zeros(1, images, most, 4), torch.zeros(1, images, most, dtype=torch.bool)
-    for n, (features, boxes) in enumerate(found):
-        count = len(boxes)
-        regions[0, n, :count], corners[0, n, :count] = torch.from_numpy(features), torch.from_numpy(boxes)
-        mask[0, n, :count] = True
-    input_ids = torch.tensor(tokens).expand(1, images, len(tokens))
-    text_mask = torch.ones_like(input_ids, dtype=torch.bool)
-    return {"input_ids": input_ids, "text_mask": text_mask, "regions": regions, "boxes": corners, "region_mask": mask}
+    features, corners = (
+        [torch.from_numpy(each[:max_regions]).float() for each in kind] for kind in zip(*found, strict=True)
+    )
+    input_ids = torch.tensor(tokens).expand(1, len(found), len(tokens))
+    return {
+        "input_ids": input_ids,
+        "text_mask": torch.ones_like(input_ids, dtype=torch.bool),
+        "regions": pad_sequence(features, batch_first=True)[None],
+        "boxes": pad_sequence(corners, batch_first=True)[None],
+        "region_mask": pad_sequence([torch.ones(len(each), dtype=torch.bool) for each in corners], batch_first=True)[
+            None
+        ],
+    }
 
 
 def open_picture(text: str, column: str) -> Image.Image:
     """The picture of a path, of base64 bytes, or of a data URI. Raises BadInput; Pillow's limit on pixels stays on."""
     if not isinstance(text, str) or not text:
         raise BadInput(f"{column}: found {type(text).__name__} {str(text)[:40]!r}, {PICTURE}.")
-    shown = text if len(text) <= 60 else f"{text[:57]}..."
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -97,15 +98,13 @@ def open_picture(text: str, column: str) -> Image.Image:
             picture.load()
             return picture
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise BadInput(f"{column} {shown!r}: {error}; {PICTURE}.") from error
+        raise BadInput(f"{column} {text[:60]!r}: {error}; {PICTURE}.") from error
 
 
 def picture_bytes(text: str) -> bytes:
-    if text.startswith("data:"):
-        text = text.partition(",")[2]
-    elif len(text) < 4_096 and Path(text).is_file():
+    if len(text) < 4_096 and Path(text).is_file():
         return Path(text).read_bytes()
     try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
+        return base64.b64decode(text.rpartition(",")[2] if text.startswith("data:") else text, validate=True)
+    except ValueError as error:
         raise ValueError("neither a file nor base64") from error

@@ -2,11 +2,11 @@
 
 import fcntl
 import os
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 import psutil
 from mlflow import MlflowClient
@@ -19,21 +19,18 @@ EXPERIMENT = "vlx"
 SQLITE = "sqlite:///"
 ENDED = "vlx.ended"  # tag: how a run says it ended
 DESCRIPTION = (
-    "Runs of vlx: vision-and-language models, trained, distilled and compared. A student's run holds its baseline as "
-    "a child; `config/...` are its options, `test/...` its scores, `model_card.md` says what it is."
+    "Vision-and-language models, trained, distilled and compared; a student's run holds its baseline as child."
 )
 
 
 def tracking_uri() -> str:
     """MLFLOW_TRACKING_URI, or MLflow's own default: mlflow.db of the project (else of the working directory)."""
     uri = os.environ.get("MLFLOW_TRACKING_URI", "") or f"{SQLITE}{project() or Path.cwd()}/mlflow.db"
-    path = uri.removeprefix(SQLITE)
-    return uri if path == uri else SQLITE + str(Path(path).absolute())
+    return f"{SQLITE}{Path(uri.removeprefix(SQLITE)).absolute()}" if uri.startswith(SQLITE) else uri
 
 
 def without_password(uri: str) -> str:
-    parts = urlsplit(uri)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if parts.netloc else uri
+    return re.sub(r"//[^/]*@", "//", uri)
 
 
 def connect(uri: str) -> MlflowClient:
@@ -48,7 +45,7 @@ def connect(uri: str) -> MlflowClient:
 
 @contextmanager
 def alone(uri: str) -> Iterator[None]:
-    """Keep other processes away from a database file."""
+    """Keep other processes of vlx away from a database file; a server looks after itself."""
     if not uri.startswith(SQLITE):
         yield
         return
@@ -64,62 +61,43 @@ def alone(uri: str) -> Iterator[None]:
 
 def experiment_id(client: MlflowClient, name: str = EXPERIMENT) -> str:
     """The experiment of that name, made if need be. Of a local database, its files are in mlruns beside it."""
-    found = client.get_experiment_by_name(name)
-    if found:
-        return found.experiment_id
     uri = client.tracking_uri
-    location = Path(uri.removeprefix(SQLITE)).parent / "mlruns" / name if uri.startswith(SQLITE) else None
-    tags = {"mlflow.experimentKind": "custom_model_development", "mlflow.note.content": DESCRIPTION}
-    try:
-        return client.create_experiment(name, location.absolute().as_uri() if location else None, tags)
-    except MlflowException:
-        found = client.get_experiment_by_name(name)  # another process was faster
-        if found is None:
-            raise
-        return found.experiment_id
+    with alone(uri):
+        found = client.get_experiment_by_name(name)
+        if found:
+            return found.experiment_id
+        files = Path(uri.removeprefix(SQLITE)).absolute().parent / "mlruns" / name
+        tags = {"mlflow.experimentKind": "custom_model_development", "mlflow.note.content": DESCRIPTION}
+        return client.create_experiment(name, files.as_uri() if uri.startswith(SQLITE) else None, tags)
 
 
 def process_tags() -> dict[str, str]:
-    """Who writes this run, so that another process can tell whether it still lives."""
-    boot, namespace = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
-    return {
-        "vlx.host": socket.gethostname(),
-        "vlx.pid": str(os.getpid()),
-        "vlx.pid_started": str(psutil.Process().create_time()),
-        "vlx.boot_id": boot.read_text(encoding="utf-8").strip() if boot.exists() else "",
-        "vlx.pid_namespace": os.readlink(namespace) if namespace.exists() else "",
-    }
+    """Who writes this run. A container that shares its host's name is a host of its own: its processes are hidden."""
+    namespace = Path("/proc/self/ns/pid")
+    host = f"{socket.gethostname()} {os.readlink(namespace) if namespace.exists() else ''}".strip()
+    return {"vlx.host": host, "vlx.process": f"{os.getpid()} {psutil.Process().create_time()}"}
 
 
 def sweep(client: MlflowClient, experiment: str) -> None:
     """Mark KILLED this host's runs that say RUNNING though their process is dead, and those that `mlflow run` marked
     FAILED over our KILLED (MLflow 3.17 does so whenever the exit code is not 0)."""
-    mine = process_tags()
-    here = f"tags.`vlx.host` = '{mine['vlx.host']}'"
-    for run in client.search_runs([experiment], f"attributes.status = 'RUNNING' and {here}", max_results=1_000):
-        if not is_alive(run, mine):
-            mark_killed(client, run, last_sign(client, run))
-    said = f"attributes.status = 'FAILED' and tags.`{ENDED}` = 'KILLED' and {here}"
-    for run in client.search_runs([experiment], said, max_results=1_000):
-        mark_killed(client, run, run.info.end_time)
+    running = f"attributes.status = 'RUNNING' and tags.`vlx.host` = '{process_tags()['vlx.host']}'"
+    failed = f"attributes.status = 'FAILED' and tags.`{ENDED}` = 'KILLED'"
+    wrong = [(run, run.info.end_time) for run in client.search_runs([experiment], failed)]
+    for run in client.search_runs([experiment], running):
+        if not is_alive(run.data.tags.get("vlx.process", "")):
+            wrong.append((run, last_sign(client, run)))
+    for run, end_time in wrong:
+        with suppress(MlflowException):  # another user's run
+            client.set_terminated(run.info.run_id, "KILLED", end_time=end_time)
 
 
-def mark_killed(client: MlflowClient, run: MlflowRun, end_time: int) -> None:
-    with suppress(MlflowException):  # another user's run
-        client.set_terminated(run.info.run_id, "KILLED", end_time=end_time)
-
-
-def is_alive(run: MlflowRun, mine: dict[str, str]) -> bool:
-    """Also True of a container beside this one, whose processes cannot be seen."""
-    theirs = {key: run.data.tags.get(key, "") for key in mine}
-    if theirs["vlx.boot_id"] != mine["vlx.boot_id"]:
-        return False
-    if theirs["vlx.pid_namespace"] != mine["vlx.pid_namespace"]:
-        return True
+def is_alive(process: str) -> bool:
+    """process: a pid and when it started; False if it is gone, or its pid is another process's by now."""
     try:
-        process = psutil.Process(int(theirs["vlx.pid"]))
-        same = abs(process.create_time() - float(theirs["vlx.pid_started"])) < 5
-        return same and process.status() != psutil.STATUS_ZOMBIE
+        pid, started = process.split()
+        found = psutil.Process(int(pid))
+        return abs(found.create_time() - float(started)) < 5 and found.status() != psutil.STATUS_ZOMBIE
     except (psutil.Error, ValueError):
         return False
 

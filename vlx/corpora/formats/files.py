@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -14,32 +14,20 @@ from PIL import Image
 from vlx.errors import CorpusError
 
 PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg"}
-BLOCK = 1 << 20  # bytes hashed at a time
 LABELS = {"true": 1, "false": 0}
 
 
-def records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(file:line, object) of a json lines file."""
-    empty = True
+def records(path: Path, pattern: re.Pattern[str], shape: str) -> Iterator[tuple[str, re.Match[str], dict[str, Any]]]:
+    """(file:line, the matched identifier, object) of json lines; no identifier twice. `shape`: the pattern in words."""
+    seen: set[str] = set()
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
-        if not line.strip():
-            continue
+        where = f"{path}:{number}"
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise CorpusError(f"{path}:{number}: not JSON ({error}). Expected one object a line; is it cut?") from None
+            raise CorpusError(f"{where}: not JSON ({error}). Expected one object a line; is it cut?") from None
         if not isinstance(record, dict):
-            raise CorpusError(f"{path}:{number}: found {type(record).__name__}, expected one JSON object a line.")
-        empty = False
-        yield f"{path}:{number}", record
-    if empty:
-        raise CorpusError(f"{path}: found no lines, expected one JSON object a line. Is the download complete?")
-
-
-def identified(path: Path, pattern: re.Pattern[str], shape: str) -> Iterator[tuple[str, re.Match[str], dict[str, Any]]]:
-    """(file:line, the matched identifier, object); no identifier twice. `shape`: the pattern in words."""
-    seen: set[str] = set()
-    for where, record in records(path):
+            raise CorpusError(f"{where}: found {type(record).__name__}, expected one JSON object a line.")
         identifier = text(record, "identifier", where)
         match = pattern.fullmatch(identifier)
         if not match:
@@ -48,12 +36,14 @@ def identified(path: Path, pattern: re.Pattern[str], shape: str) -> Iterator[tup
             raise CorpusError(f"{where}: identifier {identifier} found twice, expected once. Remove one of the lines.")
         seen.add(identifier)
         yield where, match, record
+    if not seen:
+        raise CorpusError(f"{path}: found no lines, expected one JSON object a line. Is the download complete?")
 
 
 def text(record: dict[str, Any], key: str, where: str) -> str:
     """A field that must be text with something in it."""
     value = record.get(key)
-    if not isinstance(value, str) or not value.strip() or not value.isprintable() and "\\ud" in ascii(value):
+    if not isinstance(value, str) or not value.strip() or "\\ud" in ascii(value):  # half a character cannot be stored
         raise CorpusError(f"{where}: {key} is {ascii(value)[:60]}, expected text. Correct the line.")
     return value
 
@@ -72,16 +62,9 @@ class Pictures:
     def __init__(self, source: Path) -> None:
         self.source = source
         self.places: dict[str, tuple[Path, int, int]] = {}  # name -> file, offset, bytes
-        found = walk_folder(source) if source.is_dir() else walk_tar(source)
-        for name, place in found:
-            if Path(name).suffix.lower() in PICTURE_SUFFIXES:
-                stem = Path(name).stem
-                if stem in self.places:
-                    raise CorpusError(f"{source}: two pictures are named {stem}, expected one. Remove one of them.")
-                self.places[stem] = place
-
-    def __contains__(self, name: str) -> bool:
-        return name in self.places
+        for name, place in (folder_places if source.is_dir() else tar_places)(source):
+            if name.suffix.lower() in PICTURE_SUFFIXES and self.places.setdefault(name.stem, place) != place:
+                raise CorpusError(f"{source}: two pictures are named {name.stem}, expected one. Remove one of them.")
 
     def read(self, name: str, where: str) -> tuple[bytes, Image.Image]:
         """The file's bytes and the decoded RGB picture. `where`: who asks, for the error."""
@@ -97,60 +80,40 @@ class Pictures:
             raise CorpusError(f"{self.source}: picture {name} cannot be decoded ({error}). Get it again.") from None
 
 
-def walk_folder(folder: Path) -> Iterator[tuple[str, tuple[Path, int, int]]]:
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            yield path.name, (path, 0, path.stat().st_size)
+def folder_places(folder: Path) -> Iterator[tuple[Path, tuple[Path, int, int]]]:
+    return ((path, (path, 0, path.stat().st_size)) for path in members([folder]))
 
 
-def walk_tar(path: Path) -> Iterator[tuple[str, tuple[Path, int, int]]]:
+def tar_places(path: Path) -> Iterator[tuple[Path, tuple[Path, int, int]]]:
     try:
         with tarfile.open(path, "r:") as archive:
             for member in archive:
                 if member.isreg():
-                    yield member.name, (path, member.offset_data, member.size)
+                    yield Path(member.name), (path, member.offset_data, member.size)
     except (tarfile.TarError, OSError, ValueError) as error:
         raise CorpusError(f"{path}: not a whole uncompressed tar ({error}). Get it again.") from None
 
 
-def pictures_of(folder: Path) -> Path | None:
-    """Where a folder's pictures are: images/ or images.tar."""
-    return next((path for path in (folder / "images", folder / "images.tar") if path.exists()), None)
+def require(folder: Path, *names: str) -> Path:
+    """The first of the names that is in the folder."""
+    for name in names:
+        if (folder / name).exists():
+            return folder / name
+    raise CorpusError(f"{folder}: found no {' or '.join(names)}. Point source at the folder of the official files.")
 
 
-def require(*candidates: Path) -> Path:
-    """The first of the paths that exists."""
-    found = next((path for path in candidates if path.exists()), None)
-    if found is None:
-        names = " or ".join(path.name for path in candidates)
-        raise CorpusError(
-            f"{candidates[0].parent}: found no {names}. Point source at the folder of the official files."
-        )
-    return found
-
-
-def members(sources: Sequence[Path]) -> list[Path]:
+def members(sources: Iterable[Path]) -> list[Path]:
     """The sources, each folder replaced by its files."""
-    return [
-        path
-        for source in sources
-        for path in (sorted(source.rglob("*")) if source.is_dir() else [source])
-        if path.is_file()
-    ]
+    found = (path for source in sources for path in (sorted(source.rglob("*")) if source.is_dir() else [source]))
+    return [path for path in found if path.is_file()]
 
 
 def describe(source: Path, folder: Path) -> dict[str, Any]:
-    """Name within `folder`, files, bytes and sha256 of a source; a folder's is over its files' names and bytes."""
+    """Name within `folder`, files, bytes and sha256 of a source; a folder's is of its files' bytes, by name."""
     files, sha256 = members([source]), hashlib.sha256()
     for path in files:
-        sha256.update(path.relative_to(source).as_posix().encode() if source.is_dir() else b"")
         with path.open("rb") as file:
-            while block := file.read(BLOCK):
-                sha256.update(block)
+            hashlib.file_digest(file, lambda: sha256)  # continues the same one
     size = sum(path.stat().st_size for path in files)
-    return {
-        "name": source.relative_to(folder).as_posix(),
-        "files": len(files),
-        "bytes": size,
-        "sha256": sha256.hexdigest(),
-    }
+    name = source.relative_to(folder).as_posix()
+    return {"name": name, "files": len(files), "bytes": size, "sha256": sha256.hexdigest()}

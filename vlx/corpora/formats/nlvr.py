@@ -7,16 +7,16 @@
 import hashlib
 import re
 from collections import Counter
+from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
 
-from vlx.corpora.formats.files import Pictures, identified, label, require, text
+from vlx.corpora.formats.files import Pictures, label, records, require, text
 from vlx.corpora.regions import DETECTOR, detect
 from vlx.corpora.store import CorpusWriter, Statement
 from vlx.errors import CorpusError
 from vlx.progress import meter
 
-TASK = "nlvr"
 FOLDERS = ("train", "dev")
 PICTURE_SIZE = (400, 100)
 BOXES = ((0, 0, 100, 100), (150, 0, 250, 100), (300, 0, 400, 100))  # pixels; grey separators between
@@ -24,50 +24,47 @@ IDENTIFIER = re.compile(r"(\d+)-(\d+)", re.ASCII)  # sentence, picture
 VAL_SHARE = 0.1  # of train's statements, at least, in whole directories: pictures and sentences repeat within one
 
 
-def sources(folder: Path) -> list[Path]:
-    """The files that `read` will read."""
-    found = []
-    for name in FOLDERS:
-        found.append(require(folder / name / f"{name}.json"))
-        found.append(require(folder / name / "images", folder / name / "images.tar"))
-    return found
+def find(folder: Path) -> dict[str, Path]:
+    """train and dev, each with its pictures."""
+    lines = {name: require(folder / name, f"{name}.json") for name in FOLDERS}
+    return lines | {f"{name} pictures": require(folder / name, "images", "images.tar") for name in FOLDERS}
 
 
-def read(folder: Path, writer: CorpusWriter) -> str:
+def read(files: dict[str, Path], writer: CorpusWriter) -> str:
     """Write statements and the regions of every box; returns the detector's name."""
-    train, dev = (statements(folder / name / f"{name}.json", name) for name in FOLDERS)
-    with meter("pictures", len(train) + len(dev)) as progress:
-        for name, rows in zip(FOLDERS, (train, dev), strict=True):
-            pictures = Pictures(require(folder / name / "images", folder / name / "images.tar"))
+    found = {name: statements(files[name], name) for name in FOLDERS}
+    with meter("pictures", sum(map(len, found.values()))) as progress:
+        for name, rows in found.items():
+            pictures = Pictures(files[f"{name} pictures"])
             for _, row in rows:
                 add_boxes(writer, pictures, row)
                 progress.advance()
-    held_out = val_directories(Counter(directory for directory, _ in train), folder / "train" / "train.json")
-    writer.add_statements(TASK, "train", [row for directory, row in train if directory not in held_out])
-    writer.add_statements(TASK, "val", [row for directory, row in train if directory in held_out])
-    writer.add_statements(TASK, "dev", [row for _, row in dev])
+    held_out = val_directories((directory for directory, _ in found["train"]), files["train"])
+    writer.add_statements("nlvr", "train", [row for directory, row in found["train"] if directory not in held_out])
+    writer.add_statements("nlvr", "val", [row for directory, row in found["train"] if directory in held_out])
+    writer.add_statements("nlvr", "dev", [row for _, row in found["dev"]])
     return DETECTOR
 
 
 def statements(path: Path, split: str) -> list[tuple[str, Statement]]:
     """(directory, statement); statements of one sentence are a group: n of the identifier n-m."""
     found = []
-    for where, match, record in identified(path, IDENTIFIER, "<sentence>-<picture>"):
+    for where, match, record in records(path, IDENTIFIER, "<sentence>-<picture>"):
         images = [f"{split}-{match[0]}-0-box{box}" for box in range(len(BOXES))]
         row = Statement(match[0], match[1], text(record, "sentence", where), images, label(record, where))
         found.append((text(record, "directory", where), row))
     return found
 
 
-def val_directories(sizes: Counter[str], path: Path) -> set[str]:
+def val_directories(directories: Iterable[str], path: Path) -> set[str]:
     """Directories held out of train, in an order that depends on their names alone."""
+    sizes = Counter(directories)
     if len(sizes) < 2:
         raise CorpusError(f"{path}: all statements are of one directory, expected two or more to hold one out for val.")
     held_out: set[str] = set()
     for name in sorted(sizes, key=lambda name: hashlib.sha256(name.encode()).digest()):
-        if sum(sizes[taken] for taken in held_out) >= VAL_SHARE * sizes.total():
-            break
-        held_out.add(name)
+        if sum(sizes[taken] for taken in held_out) < VAL_SHARE * sizes.total():
+            held_out.add(name)
     return held_out
 
 

@@ -1,6 +1,6 @@
 """NLVR2 as published: json lines, Oscar's region features of every picture, and the pictures where there are any.
 
-<source>/[data/]train.json dev.json test1.json test2.json, [balanced|unbalanced]/<that>_<split>.json    .jsonl will do
+<source>/train.json dev.json test1.json   json lines; one of them will do
 <source>/nlvr2_img_<detector>_feats.pt    torch-saved dict: picture -> [R, D+6], the last six x1 y1 x2 y2 w h in 0..1
 <source>/images/ or images.tar            optional: <split>-<set>-<pair>-img0.png and -img1.png
 """
@@ -13,65 +13,55 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vlx.corpora.formats.files import Pictures, identified, label, pictures_of, text
+from vlx.corpora.formats.files import Pictures, label, records, text
 from vlx.corpora.regions import DETECTOR
 from vlx.corpora.store import CorpusWriter, Statement
 from vlx.errors import CorpusError
 from vlx.progress import meter
 
-TASK = "nlvr2"
-OFFICIAL = ("train", "dev", "test1", "test2")
-SPLITS = OFFICIAL + tuple(f"{kind}_{split}" for kind in ("balanced", "unbalanced") for split in OFFICIAL[1:])
+SPLITS = ("train", "dev", "test1")
 IDENTIFIER = re.compile(r"([A-Za-z0-9]+)-(\d+)-(\d+)-(\d+)", re.ASCII)  # split, set, pair, sentence
 BOX_TERMS = 6
 ROUNDING = 1e-3  # how far a box may be beyond 0..1
 
 
-def sources(folder: Path) -> list[Path]:
-    """The files that `read` will read."""
-    features = sorted(folder.glob("nlvr2_img_*_feats.pt"))
+def find(folder: Path) -> dict[str, Path]:
+    """features, the splits there are, and pictures if there are any."""
+    features = list(folder.glob("nlvr2_img_*_feats.pt"))
     if len(features) != 1:
         raise CorpusError(f"{folder}: found {len(features)} files nlvr2_img_*_feats.pt, expected 1. Check source.")
-    splits = [path for split in SPLITS if (path := split_file(folder, split))]
+    splits = {split: path for split in SPLITS if (path := folder / f"{split}.json").is_file()}
     if not splits:
         raise CorpusError(f"{folder}: found none of train.json, dev.json, test1.json. Check source.")
-    pictures = pictures_of(folder)
-    return [features[0], *splits, *([pictures] if pictures else [])]
+    pictures = [{"pictures": path} for path in (folder / "images", folder / "images.tar") if path.exists()]
+    return {"features": features[0], **splits, **(pictures[0] if pictures else {})}
 
 
-def split_file(folder: Path, split: str) -> Path | None:
-    kind = split.split("_")[0] if "_" in split else "."
-    places = (base / kind / f"{split}{suffix}" for base in (folder, folder / "data") for suffix in (".json", ".jsonl"))
-    return next((path for path in places if path.is_file()), None)
-
-
-def read(folder: Path, writer: CorpusWriter) -> str:
+def read(files: dict[str, Path], writer: CorpusWriter) -> str:
     """Write statements, regions and pictures; returns the detector's name."""
-    splits = {split: statements(path) for split in SPLITS if (path := split_file(folder, split))}
+    splits = {split: statements(files[split]) for split in SPLITS if split in files}
     wanted = {name: row.identifier for rows in splits.values() for row in rows for name in row.image_ids}
-    path = next(folder.glob("nlvr2_img_*_feats.pt"))
+    path = files["features"]
     features = load_features(path)
-    source = pictures_of(folder)
-    pictures = Pictures(source) if source else None
+    pictures = Pictures(files["pictures"]) if "pictures" in files else None
     with meter("pictures", len(wanted)) as progress:
         for name, identifier in wanted.items():
             if name not in features:
-                raise CorpusError(
-                    f"{path}: statement {identifier} needs {name}, absent among {len(features):,} pictures."
-                )
+                absent = f"absent among {len(features):,} pictures"
+                raise CorpusError(f"{path}: statement {identifier} needs {name}, {absent}. Check source.")
             regions, boxes = split_boxes(features[name], f"{path}: picture {name}")
             data, picture = pictures.read(name, f"statement {identifier}") if pictures else (None, None)
             writer.add_image(name, regions, boxes, size=picture.size if picture else None, data=data)
             progress.advance()
     for split, rows in splits.items():
-        writer.add_statements(TASK, split, rows)
+        writer.add_statements("nlvr2", split, rows)
     return DETECTOR if path.name == f"nlvr2_img_{DETECTOR}_feats.pt" else "external"
 
 
 def statements(path: Path) -> list[Statement]:
     """A split. Statements of one sentence, over its four pairs, are a group: the identifier without its pair."""
     found = []
-    for where, match, record in identified(path, IDENTIFIER, "<split>-<set>-<pair>-<sentence>"):
+    for where, match, record in records(path, IDENTIFIER, "<split>-<set>-<pair>-<sentence>"):
         split, number, pair, sentence = match.groups()
         group, images = f"{split}-{number}--{sentence}", [f"{split}-{number}-{pair}-img{side}" for side in (0, 1)]
         category = text(record, "synset", where) if record.get("synset") else ""
@@ -81,16 +71,15 @@ def statements(path: Path) -> list[Statement]:
 
 
 def load_features(path: Path) -> dict[str, Tensor]:
-    """Oscar's dict, mapped and not read; nothing in it can run."""
+    """Oscar's dict; nothing in it can run. Mapped and not read, unless saved by a torch before 1.6."""
     try:
         features = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception:  # torch raises anything on a foreign file
-        raise CorpusError(
-            f"{path}: cut, or holds more than tensors; it was not run. Expected torch-saved features."
-        ) from None
+        found = "cut, or holds more than tensors; it was not run"
+        raise CorpusError(f"{path}: {found}. Expected torch-saved features.") from None
     if not isinstance(features, dict) or not features:
         raise CorpusError(f"{path}: found {type(features).__name__}, expected a dict of picture name -> [R,D+6].")
-    return {str(name).removeprefix("nlvr2_"): rows for name, rows in features.items()}
+    return features
 
 
 def split_boxes(rows: Tensor, where: str) -> tuple[np.ndarray, np.ndarray]:
