@@ -1,16 +1,21 @@
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.corpora.files import write_nlvr, write_nlvr2
+from tests.corpora.files import names_of, nlvr2_rows, png, write_nlvr, write_nlvr2, write_tar
 from vlx import corpora
 from vlx.corpora import formats, scenes
 from vlx.errors import CorpusError
 
+SMALL = {"size": 20, "seed": 0, "difficulty": "normal"}
+
 
 def fetch(task: str = "nlvr2", corpus: str = "scenes", source: str | Path = "", **options: object) -> corpora.Corpus:
-    return corpora.fetch(task, corpus, str(source), Path("outputs"), **({"size": 20} | options))
+    return corpora.fetch(task, corpus, str(source), Path("outputs"), **(SMALL | options))
 
 
 @pytest.fixture
@@ -29,6 +34,20 @@ def test_the_built_in_corpus_is_made_once_and_kept_under_the_work_folder(request
     assert first.path.parent == Path("outputs/corpora") and first.path.name.startswith("scenes-")
     request.getfixturevalue("once")
     assert fetch().fingerprint == first.fingerprint
+
+
+def test_of_two_that_need_the_same_corpus_one_makes_it_and_the_other_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, build = [], scenes.build
+
+    def slow(out: Path, **options: Any) -> corpora.Corpus:
+        made.append(out)
+        time.sleep(0.2)
+        return build(out, **options)
+
+    monkeypatch.setattr(scenes, "build", slow)
+    with ThreadPoolExecutor() as pool:
+        one, other = pool.map(lambda _: fetch(), range(2))
+    assert one.fingerprint == other.fingerprint and made == [one.path]
 
 
 def test_every_parameter_of_the_built_in_corpus_has_its_own_folder() -> None:
@@ -55,7 +74,8 @@ def test_changed_official_files_are_prepared_again(change: str) -> None:
     elif change == "time":
         os.utime("official/dev.json", (1, 1))
     else:
-        Path("official/test2.json").write_bytes(Path("official/dev.json").read_bytes())
+        pictures = [name for split in ("train", "dev", "test1") for name in names_of(nlvr2_rows(split))]
+        write_tar(Path("official/images.tar"), {f"{name}.png": png((9, 9)) for name in pictures})
     second = fetch(source="official")
     assert second.path != first.path and (second.fingerprint == first.fingerprint) == (change == "time")
 

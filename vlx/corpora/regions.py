@@ -6,7 +6,6 @@ from scipy import ndimage
 
 DETECTOR = "components-v1"
 GRID = 4  # a region's crop is averaged to GRID x GRID cells
-STEPS = np.arange(GRID)
 CROSS = ndimage.generate_binary_structure(2, 1)  # pixels that share a side are connected
 REGION_DIM = 4 + 4 * GRID * GRID  # mean red green blue, fill; of every cell: red green blue and share of the shape
 MAX_SIDE = 256  # larger pictures are shrunk first
@@ -28,11 +27,8 @@ def detect(image: Image.Image) -> tuple[np.ndarray, np.ndarray]:
     found = components(pixels)
     if not found:
         found = [(0, 0, width, height, np.ones((height, width), bool))]
-    found.sort(key=lambda region: (-int(region[4].sum()), region[1], region[0]))
-    found = found[:MAX_REGIONS]
-    boxes = np.array([region[:4] for region in found], np.float32) / np.array(
-        [width, height, width, height], np.float32
-    )
+    found = sorted(found, key=lambda region: (-int(region[4].sum()), region[1], region[0]))[:MAX_REGIONS]
+    boxes = np.array([region[:4] for region in found], np.float32) / np.array([width, height] * 2, np.float32)
     features = np.stack([describe(pixels[y1:y2, x1:x2], mask) for x1, y1, x2, y2, mask in found])
     return features, boxes
 
@@ -87,17 +83,11 @@ def colours(pixels: np.ndarray) -> np.ndarray:
 
 def describe(crop: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """A region's feature vector [REGION_DIM] from its crop [h,w,3] and the shape's pixels [h,w]."""
-    shape = mask[..., None].astype(np.float32)
-    grid = cells(np.concatenate([crop * shape * np.float32(1 / 255), shape], 2))  # [h,w,4] -> [GRID,GRID,4]
-    colour = crop[mask].mean(0) / 255
-    return np.concatenate([colour, [mask.mean()], grid.ravel()]).astype(np.float32)
-
-
-def cells(layers: np.ndarray) -> np.ndarray:
-    """Average [h,w,C] over GRID x GRID cells; where a side is shorter than GRID, pixels repeat."""
-    for axis in (0, 1):
-        side = layers.shape[axis]
-        starts = STEPS * side // GRID
-        counts = np.maximum((STEPS + 1) * side // GRID - starts, 1).astype(np.float32)
-        layers = np.add.reduceat(layers, starts, axis) / (counts[:, None, None] if axis == 0 else counts[:, None])
-    return layers
+    shape, steps = mask[..., None].astype(np.float32), np.arange(GRID)
+    grid = np.concatenate([crop * shape * np.float32(1 / 255), shape], 2)  # [h,w,4] -> [GRID,GRID,4]
+    for axis in (0, 1):  # average over cells; where a side is shorter than GRID, pixels repeat
+        side = mask.shape[axis]
+        starts = steps * side // GRID
+        counts = np.maximum((steps + 1) * side // GRID - starts, 1).astype(np.float32)
+        grid = np.add.reduceat(grid, starts, axis) / (counts[:, None, None] if axis == 0 else counts[:, None])
+    return np.concatenate([crop[mask].mean(0) / 255, [mask.mean()], grid.ravel()]).astype(np.float32)

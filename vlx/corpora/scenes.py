@@ -10,7 +10,7 @@ import operator
 import random
 import tarfile
 import zlib
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable
 from functools import cache, partial
 from io import BytesIO
 from itertools import chain
@@ -33,8 +33,7 @@ COLOURS = {"red": (214, 40, 40), "green": (34, 150, 70), "blue": (30, 90, 220), 
 SHAPES = ("circle", "square", "triangle")
 SIZES = {"small": 8, "medium": 13, "large": 18}  # pixels
 SPLITS = ("train", "dev", "test1")
-PAIRS = 4
-SENTENCES = 5  # of a set
+PAIRS, SENTENCES = 4, 5  # of a set
 HELD_OUT_SHARE, HELD_OUT_LEAST = 10, 100  # dev and test1: a tenth of train, at least 100 statements
 TRIES = 60  # statements drawn of one kind before another kind is tried
 SIDES = ("left", "right")
@@ -46,11 +45,11 @@ TESTS: dict[str, Callable[[int, int], bool]] = {
     **{"same": operator.eq, "more": operator.gt, "fewer": operator.lt},
 }
 QUANTIFIERS = {  # of how many of the two images it must be true
-    "both images contain a {}.": (2,),
-    "there is a {} in each image.": (2,),
-    "only one of the images contains a {}.": (1,),
-    "at least one of the images contains a {}.": (1, 2),
-    "neither image contains a {}.": (0,),
+    "Both images contain a {}.": (2,),
+    "There is a {} in each image.": (2,),
+    "Only one of the images contains a {}.": (1,),
+    "At least one of the images contains a {}.": (1, 2),
+    "Neither image contains a {}.": (0,),
 }
 
 
@@ -79,6 +78,7 @@ class Shape(NamedTuple):
 
 Picture = tuple[Shape, ...]
 Pair = tuple[Picture, Picture]
+Claim = tuple[str, Callable[[Pair], bool]]  # a sentence, and whether it is true of a pair
 
 
 class Noun(NamedTuple):
@@ -95,20 +95,13 @@ class Noun(NamedTuple):
         return sum(all(want in (None, has) for want, has in zip(self, shape, strict=False)) for shape in picture)
 
 
-class Claim(NamedTuple):
-    kind: str
-    sentence: str
-    truth: Callable[[Pair], bool]
-
-
 def build(out: Path | str, *, seed: int = 0, size: int = 20_000, difficulty: str = "normal") -> Corpus:
     """Render the corpus `out` of `size` training statements (a multiple of four) by way of official files beside it."""
     if difficulty not in DIFFICULTIES:
         raise CorpusError(f"difficulty {difficulty}: expected one of {', '.join(DIFFICULTIES)}.")
     if size < PAIRS:
         raise CorpusError(f"size {size}: expected at least {PAIRS} training statements.")
-    out = Path(out)
-    with scratch(out, "source") as folder:
+    with scratch(Path(out), "source") as folder:
         write_sources(folder, seed=seed, size=size, difficulty=difficulty)
         return prepare("nlvr2", folder, out)
 
@@ -120,18 +113,23 @@ def write_sources(folder: Path, *, seed: int, size: int, difficulty: str) -> Non
     regions: dict[str, np.ndarray] = {}
     with meter("scenes", sum(sentences.values())) as progress, tarfile.open(folder / "images.tar", "w") as archive:
         for split, total in sentences.items():
-            with (folder / f"{split}.json").open("w", encoding="utf-8") as lines:
-                for number in range(-(-total // SENTENCES)):
-                    count = min(SENTENCES, total - number * SENTENCES)
-                    rng = random.Random(f"{seed}/{split}/{number}")
-                    pairs, claims = draw_set(rng, split, DIFFICULTIES[difficulty], count)
-                    for record in statements(f"{split}-{number}", pairs, claims):
-                        lines.write(json.dumps(record) + "\n")
-                    for place, picture in enumerate(chain(*pairs)):
-                        name = f"{split}-{number}-{place // 2}-img{place % 2}"
-                        regions[name] = add_picture(archive, f"images/{name}.png", picture, rng.randrange(200, 250))
-                    progress.advance(count)
-    save_features(regions, folder / f"nlvr2_img_{DETECTOR}_feats.pt")
+            lines = []
+            for number in range(-(-total // SENTENCES)):
+                count = min(SENTENCES, total - number * SENTENCES)
+                rng = random.Random(f"{seed}/{split}/{number}")
+                pairs, claims = draw_set(rng, split, DIFFICULTIES[difficulty], count)
+                for index, (sentence, (kind, truths)) in enumerate(claims.items()):
+                    for pair, truth in enumerate(truths):
+                        about = {"identifier": f"{split}-{number}-{pair}-{index}", "synset": kind}
+                        lines.append(json.dumps({**about, "sentence": sentence, "label": str(truth)}))
+                for place, picture in enumerate(chain(*pairs)):
+                    name = f"{split}-{number}-{place // 2}-img{place % 2}"
+                    regions[name] = add_picture(archive, f"images/{name}.png", picture, rng.randrange(200, 250))
+                progress.advance(count)
+            (folder / f"{split}.json").write_text("\n".join(lines), encoding="utf-8")
+    # Views of one tensor: thousands of small ones are slow to save.
+    rows = torch.from_numpy(np.concatenate(list(regions.values()))).split([len(rows) for rows in regions.values()])
+    torch.save(dict(zip(regions, rows, strict=True)), folder / f"nlvr2_img_{DETECTOR}_feats.pt")
 
 
 def draw_pairs(rng: random.Random, split: str, shapes: tuple[int, int]) -> list[Pair]:
@@ -154,38 +152,21 @@ def draw_picture(rng: random.Random, limits: tuple[int, int]) -> Picture:
     return tuple(picture)
 
 
-def draw_set(rng: random.Random, split: str, level: Difficulty, count: int) -> tuple[list[Pair], list[Claim]]:
-    """The pairs of a set, and `count` different claims; other pairs where too few claims suit these."""
-    while True:
-        pairs, claims = draw_pairs(rng, split, level.shapes), dict[str, Claim]()
+def draw_set(
+    rng: random.Random, split: str, level: Difficulty, count: int
+) -> tuple[list[Pair], dict[str, tuple[str, list[bool]]]]:
+    """The pairs of a set, and `count` sentences, each with its kind and its truth of every pair."""
+    while True:  # other pairs where too few sentences suit these
+        pairs, claims = draw_pairs(rng, split, level.shapes), dict[str, tuple[str, list[bool]]]()
         for kind in rng.choices(list(KINDS), level.kinds, k=4 * SENTENCES):
-            if claim := draw_claim(rng, kind, pairs, level, claims):
-                claims[claim.sentence] = claim
+            for _ in range(TRIES):
+                sentence, truth = KINDS[kind](rng, pairs, level)
+                truths = [truth(pair) for pair in pairs]
+                if sum(truths) == PAIRS // 2 and sentence not in claims:
+                    claims[sentence] = kind, truths
+                    break
             if len(claims) == count:
-                return pairs, list(claims.values())
-
-
-def draw_claim(
-    rng: random.Random, kind: str, pairs: list[Pair], level: Difficulty, told: Container[str]
-) -> Claim | None:
-    """A new claim that is true of exactly half of the pairs, if one is found."""
-    for _ in range(TRIES):
-        sentence, truth = KINDS[kind](rng, pairs, level)
-        sentence = sentence[0].upper() + sentence[1:]
-        if sum(truth(pair) for pair in pairs) == PAIRS // 2 and sentence not in told:
-            return Claim(kind, sentence, truth)
-    return None
-
-
-def statements(prefix: str, pairs: list[Pair], claims: list[Claim]) -> Iterator[dict[str, str]]:
-    """NLVR2's records: every claim about every pair."""
-    for sentence, claim in enumerate(claims):
-        for pair, pictures in enumerate(pairs):
-            about = {"identifier": f"{prefix}-{pair}-{sentence}", "synset": claim.kind}
-            yield {**about, "sentence": claim.sentence, "label": str(claim.truth(pictures))}
-
-
-Drawn = tuple[str, Callable[[Pair], bool]]
+                return pairs, claims
 
 
 def draw_noun(rng: random.Random, pairs: list[Pair], level: Difficulty, *, sized: bool = False) -> Noun:
@@ -195,56 +176,55 @@ def draw_noun(rng: random.Random, pairs: list[Pair], level: Difficulty, *, sized
     return Noun(shape.size if sized else None, shape.colour if colour else None, shape.shape if form else None)
 
 
-def existence(rng: random.Random, pairs: list[Pair], level: Difficulty, *, sized: bool = False) -> Drawn:
+def existence(rng: random.Random, pairs: list[Pair], level: Difficulty, *, sized: bool = False) -> Claim:
     noun, absent = draw_noun(rng, pairs, level, sized=sized), rng.random() < 0.2
     words, sides = rng.choices(list(WHERE.items()), (1, 1, 3))[0]
-    some = ("there is a {}{}.", "a {} can be seen{}.", "there is at least one {}{}.")
-    sentence = rng.choice(("there is no {}{}.", "no {} can be seen{}.") if absent else some)
-    return sentence.format(noun, words), lambda pair: any(noun.count(pair[side]) for side in sides) != absent
+    some = ("There is a {}{}.", "A {} can be seen{}.", "There is at least one {}{}.")
+    form = rng.choice(("There is no {}{}.", "No {} can be seen{}.") if absent else some)
+    return form.format(noun, words), lambda pair: any(noun.count(pair[side]) for side in sides) != absent
 
 
-def counting(rng: random.Random, pairs: list[Pair], level: Difficulty) -> Drawn:
+def counting(rng: random.Random, pairs: list[Pair], level: Difficulty) -> Claim:
     noun, side = draw_noun(rng, pairs, level), rng.randrange(2)
     number = max(1, noun.count(rng.choice(pairs)[side]))
     test = rng.choice(("exactly", "exactly", "at least", "at most") if number > 1 else ("exactly",))
     things = f"{test} {NUMBERS[number]} {noun}{'s' * (number > 1)}"
-    form = rng.choice(
-        ("the {1} image contains {0}.", f"there {'are' if number > 1 else 'is'} {{0}} in the {{1}} image.")
-    )
-    return form.format(things, SIDES[side]), lambda pair: TESTS[test](noun.count(pair[side]), number)
+    form = rng.choice(("The {0} image contains {2}.", "There {1} {2} in the {0} image."))
+    sentence = form.format(SIDES[side], "are" if number > 1 else "is", things)
+    return sentence, lambda pair: TESTS[test](noun.count(pair[side]), number)
 
 
-def comparison(rng: random.Random, pairs: list[Pair], level: Difficulty) -> Drawn:
+def comparison(rng: random.Random, pairs: list[Pair], level: Difficulty) -> Claim:
     noun, side, test = draw_noun(rng, pairs, level), rng.randrange(2), rng.choice(("more", "more", "fewer", "same"))
-    same = ("both images have the same number of {0}s.", "there are as many {0}s on the left as on the right.")
-    other = (
-        "there are {1} {0}s in the {2} image than in the {3} one.",
-        "the {2} image has {1} {0}s than the {3} image.",
+    same = ("Both images have the same number of {0}s.", "There are as many {0}s on the left as on the right.")
+    more = (
+        "There are {1} {0}s in the {2} image than in the {3} one.",
+        "The {2} image has {1} {0}s than the {3} image.",
     )
-    sentence = rng.choice(same if test == "same" else other).format(noun, test, SIDES[side], SIDES[1 - side])
+    sentence = rng.choice(same if test == "same" else more).format(noun, test, SIDES[side], SIDES[1 - side])
     return sentence, lambda pair: TESTS[test](noun.count(pair[side]), noun.count(pair[1 - side]))
 
 
-def quantifier(rng: random.Random, pairs: list[Pair], level: Difficulty) -> Drawn:
+def quantifier(rng: random.Random, pairs: list[Pair], level: Difficulty) -> Claim:
     noun, (form, images) = draw_noun(rng, pairs, level), rng.choice(list(QUANTIFIERS.items()))
     return form.format(noun), lambda pair: sum(noun.count(side) > 0 for side in pair) in images
 
 
-def position(rng: random.Random, pairs: list[Pair], level: Difficulty) -> Drawn:
+def position(rng: random.Random, pairs: list[Pair], level: Difficulty) -> Claim:
     noun, side = draw_noun(rng, pairs, level), rng.randrange(2)
     where, (axis, line) = rng.choice(list(PLACES.items()))
-    form = rng.choice(("there is a {0} {2} of the {1} image.", "in the {1} image, a {0} is {2}."))
+    form = rng.choice(("There is a {0} {2} of the {1} image.", "In the {1} image, a {0} is {2}."))
     sentence = form.format(noun, SIDES[side], where)
     return sentence, lambda pair: any(noun.count((shape,)) and shape.place[axis] == line for shape in pair[side])
 
 
-def colour(rng: random.Random, pairs: list[Pair], level: Difficulty) -> Drawn:
+def colour(rng: random.Random, pairs: list[Pair], level: Difficulty) -> Claim:
     side, (one, other) = rng.randrange(2), (Noun(None, name, None) for name in rng.sample(list(COLOURS), 2))
-    sentence = f"in the {SIDES[side]} image there are more {one}s than {other}s."
+    sentence = f"In the {SIDES[side]} image there are more {one}s than {other}s."
     return sentence, lambda pair: one.count(pair[side]) > other.count(pair[side])
 
 
-KINDS: dict[str, Callable[[random.Random, list[Pair], Difficulty], Drawn]] = {
+KINDS: dict[str, Callable[[random.Random, list[Pair], Difficulty], Claim]] = {
     "existence": existence,
     "counting": counting,
     "comparison": comparison,
@@ -280,20 +260,10 @@ def render(picture: Picture, shade: int) -> Image.Image:
 
 def add_picture(archive: tarfile.TarFile, name: str, picture: Picture, shade: int) -> np.ndarray:
     """Put the rendered picture in the tar; returns what the detector sees in it [R,D+6], as Oscar's files have it."""
-    image, file = render(picture, shade), BytesIO()
+    image, file, member = render(picture, shade), BytesIO(), tarfile.TarInfo(name)
     image.save(file, "png", compress_level=1)
-    member = tarfile.TarInfo(name)
     member.size = file.tell()
     file.seek(0)
     archive.addfile(member, file)
     features, boxes = detect(image)
     return np.concatenate([features, boxes, boxes[:, 2:] - boxes[:, :2]], 1)
-
-
-def save_features(regions: dict[str, np.ndarray], path: Path) -> None:
-    """One tensor a picture, all views of one storage: thousands of small ones are slow to save."""
-    flat, start, views = torch.from_numpy(np.concatenate(list(regions.values()))), 0, {}
-    for name, rows in regions.items():
-        views[name] = flat[start : start + len(rows)]
-        start += len(rows)
-    torch.save(views, path)

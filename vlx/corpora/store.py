@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from io import BytesIO
@@ -70,7 +70,10 @@ class Corpus:
         self.fingerprint: str = self.manifest["fingerprint"]
         self.region_dim: int = self.manifest["region_dim"]
         self.detector: str = self.manifest["detector"]
-        self._features, self._boxes = (map_matrix(self.path / name) for name in ("features.npy", "boxes.npy"))
+        with reading(self.path / "features.npy") as file:
+            self._features = np.asarray(np.load(file, mmap_mode="r"))  # a plain view slices faster than a memmap
+        with reading(self.path / "boxes.npy") as file:
+            self._boxes = np.asarray(np.load(file, mmap_mode="r"))
         with reading(self.path / "images.arrow") as file:
             self._images: pa.Table = pa.ipc.open_stream(pa.memory_map(str(file))).read_all()
 
@@ -149,11 +152,6 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def map_matrix(path: Path) -> np.ndarray:
-    with reading(path):
-        return np.asarray(np.load(path, mmap_mode="r"))  # a plain view slices faster than a memmap
-
-
 @contextmanager
 def scratch(out: Path, kind: str) -> Iterator[Path]:
     """A new folder beside `out`, removed at the end. What a killed process left of that kind is removed first."""
@@ -170,58 +168,8 @@ def scratch(out: Path, kind: str) -> Iterator[Path]:
 def sync(path: Path) -> None:
     """Return once a file or folder is on the disk."""
     handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-class Matrix:
-    """A .npy file [rows, width] that grows."""
-
-    def __init__(self, path: Path, dtype: str, width: int) -> None:
-        self.file, self.dtype, self.width, self.rows, self.sha = path.open("wb"), dtype, width, 0, hashlib.sha256()
-        self._write_header()
-
-    def _write_header(self) -> None:
-        """Numpy pads a header so that more rows fit in the same bytes."""
-        shape = {"descr": np.dtype(self.dtype).str, "fortran_order": False, "shape": (self.rows, self.width)}
-        npy.write_array_header_1_0(self.file, shape)
-
-    def append(self, rows: np.ndarray) -> None:
-        data = rows.astype(self.dtype).tobytes()
-        self.file.write(data)
-        self.sha.update(data)
-        self.rows += len(rows)
-
-    def close(self) -> None:
-        with self.file:
-            self.file.seek(0)
-            self._write_header()
-
-
-class Table:
-    """An Arrow stream file that grows."""
-
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self.stream, self.schema, self.rows, self.sha = pa.ipc.new_stream(path, schema), schema, 0, hashlib.sha256()
-        self.batch: list[dict[str, Any]] = []
-
-    def append(self, *cells: Any) -> None:
-        content = [hashlib.sha256(cell).hexdigest() if isinstance(cell, bytes) else cell for cell in cells]
-        self.sha.update(json.dumps(content).encode())
-        self.batch.append(dict(zip(self.schema.names, cells, strict=True)))
-        self.rows += 1
-        if len(self.batch) == ROWS_PER_BATCH:
-            self._flush()
-
-    def _flush(self) -> None:
-        self.stream.write_batch(pa.RecordBatch.from_pylist(self.batch, schema=self.schema))
-        self.batch = []
-
-    def close(self) -> None:
-        self._flush()
-        self.stream.close()
+    os.fsync(handle)
+    os.close(handle)
 
 
 class CorpusWriter:
@@ -229,26 +177,23 @@ class CorpusWriter:
 
     def __init__(self, out: Path | str, *, dtype: str = "float16") -> None:
         self.out, self.dtype, self.stack = Path(out), dtype, ExitStack()
-        self.features: Matrix | None = None
-        self.image_ids: set[str] = set()
+        self.width, self.regions, self.images = 0, 0, 0  # features of a region, and what is written so far
+        self.boxes: list[np.ndarray] = []
+        self.batch: list[dict[str, Any]] = []  # images not yet written
         self.examples: dict[str, dict[str, int]] = {}  # task -> split -> statements
-        self.digests: list[str] = []  # of the statements
+        self.statements: list[str] = []  # what they are, in short
+        self.digests = {name: hashlib.sha256() for name in ("features", "boxes", "images")}
 
     def __enter__(self) -> Self:
         if self.out.exists():
             raise CorpusError(f"{self.out}: already there, expected a new folder. Remove it or choose another one.")
         self.folder = self.stack.enter_context(scratch(self.out, "partial"))
-        self.images = Table(self.folder / "images.arrow", IMAGES)
-        self.boxes = self._matrix("boxes.npy", "float32", 4)
+        self.features_file = self.stack.enter_context((self.folder / "features.npy").open("wb"))
+        self.images_file = pa.ipc.new_stream(self.folder / "images.arrow", IMAGES)
         return self
 
     def __exit__(self, *error: object) -> None:
         self.stack.close()
-
-    def _matrix(self, name: str, dtype: str, width: int) -> Matrix:
-        matrix = Matrix(self.folder / name, dtype, width)
-        self.stack.callback(matrix.file.close)
-        return matrix
 
     def add_image(
         self,
@@ -260,41 +205,58 @@ class CorpusWriter:
         data: bytes | None = None,
     ) -> None:
         """features [R,D], boxes [R,4] xyxy in 0..1; size: width and height in pixels; data: the picture's file."""
-        self.features = self.features or self._matrix("features.npy", self.dtype, features.shape[1])
-        kept = features.astype(self.dtype)
-        check_regions(image_id, kept, boxes, self.features.width)
-        if image_id in self.image_ids:
-            raise CorpusError(f"image {image_id}: found twice, expected once. Remove one of them from the source.")
-        self.image_ids.add(image_id)
-        self.images.append(image_id, self.features.rows, len(kept), *(size or (None, None)), data)
-        self.features.append(kept)
+        if not self.width:
+            self.width = features.shape[1]
+            self._write_header()
+        features, boxes = features.astype(self.dtype), boxes.astype(np.float32)
+        check_regions(image_id, features, boxes, self.width)
+        row = (image_id, self.regions, len(boxes), *(size or (None, None)))
+        self.batch.append(dict(zip(IMAGES.names, (*row, data), strict=True)))
+        if len(self.batch) == ROWS_PER_BATCH:
+            self._write_batch()
+        self.features_file.write(features.tobytes())
         self.boxes.append(boxes)
+        self.digests["features"].update(features.tobytes())
+        self.digests["boxes"].update(boxes.tobytes())
+        self.digests["images"].update(json.dumps([*row, data and hashlib.sha256(data).hexdigest()]).encode())
+        self.regions += len(boxes)
+        self.images += 1
 
-    def add_statements(self, task: str, split: str, statements: Iterable[Statement]) -> None:
-        table = Table(self.folder / f"{task}-{split}.arrow", STATEMENTS)
-        for statement in statements:
-            missing = [name for name in statement.image_ids if name not in self.image_ids]
-            if missing:
-                raise CorpusError(f"statement {statement.identifier}: no image {missing[0]}. Check the source.")
-            table.append(*statement)
-        table.close()
-        self.examples.setdefault(task, {})[split] = table.rows
-        self.digests.append(f"{task}-{split} {table.sha.hexdigest()}")
+    def _write_header(self) -> None:
+        """Of the features; numpy pads it so that more rows fit in the same bytes."""
+        shape = {"descr": np.dtype(self.dtype).str, "fortran_order": False, "shape": (self.regions, self.width)}
+        self.features_file.seek(0)
+        npy.write_array_header_1_0(self.features_file, shape)
+
+    def _write_batch(self) -> None:
+        self.images_file.write_batch(pa.RecordBatch.from_pylist(self.batch, schema=IMAGES))
+        self.batch = []
+
+    def add_statements(self, task: str, split: str, statements: list[Statement]) -> None:
+        with pa.ipc.new_stream(self.folder / f"{task}-{split}.arrow", STATEMENTS) as stream:
+            table = pa.Table.from_pylist([row._asdict() for row in statements], STATEMENTS)
+            stream.write_table(table, ROWS_PER_BATCH)
+        self.examples.setdefault(task, {})[split] = len(statements)
+        digest = hashlib.sha256("".join(map(json.dumps, statements)).encode()).hexdigest()
+        self.statements.append(f"{task}-{split} {digest}")
 
     def commit(self, *, reader: str, detector: str, source: list[dict[str, Any]]) -> None:
         """Make the corpus whole: manifest last, then one rename."""
-        if self.features is None or not any(sum(splits.values()) for splits in self.examples.values()):
+        if not self.regions or not any(sum(splits.values()) for splits in self.examples.values()):
             raise CorpusError(f"{self.out}: the source holds no pictures or no statements. Check the source.")
-        parts = (self.features, self.boxes, self.images)
-        for part in parts:
-            part.close()
-        content = [self.dtype, str(self.features.width), *(part.sha.hexdigest() for part in parts)]
+        self._write_header()
+        self.features_file.close()
+        self._write_batch()
+        self.images_file.close()
+        np.save(self.folder / "boxes.npy", np.concatenate(self.boxes))
+        digests = [digest.hexdigest() for digest in self.digests.values()]
+        content = "\n".join([self.dtype, str(self.width), *digests, *sorted(self.statements)])
         manifest = {
             **{"format": FORMAT, "tool": f"vlx {__version__}", "reader": reader, "detector": detector},
-            **{"dtype": self.dtype, "region_dim": self.features.width, "regions": self.features.rows},
-            **{"images": self.images.rows, "examples": self.examples, "source": source},
-            "files": {path.name: path.stat().st_size for path in sorted(self.folder.iterdir())},
-            "fingerprint": hashlib.sha256("\n".join([*content, *sorted(self.digests)]).encode()).hexdigest(),
+            **{"dtype": self.dtype, "region_dim": self.width, "regions": self.regions, "images": self.images},
+            **{"examples": self.examples, "source": source},
+            "files": {path.name: path.stat().st_size for path in self.folder.iterdir()},
+            "fingerprint": hashlib.sha256(content.encode()).hexdigest(),
         }
         (self.folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
         for path in (*self.folder.iterdir(), self.folder):

@@ -67,15 +67,6 @@ def test_the_four_pairs_of_a_sentence_are_a_group(source: Path) -> None:
     assert list(groups) == ["train-0--0", "train-0--0", "train-1--0", "train-1--0"]
 
 
-def test_originals_prefix_json_lines_suffix_and_subsets_are_read(source: Path) -> None:
-    change_features(source, lambda features: [features.update({f"nlvr2_{k}": features.pop(k)}) for k in list(features)])
-    (source / "dev.json").rename(source / "dev.jsonl")
-    write_lines(source / "balanced" / "balanced_dev.json", nlvr2_rows("dev")[:2])
-    corpus = prepare(source)
-    assert corpus.splits("nlvr2") == ["train", "dev", "test1", "balanced_dev"]
-    assert list(corpus.examples("nlvr2", "balanced_dev")["label"]) == [1, 0]
-
-
 def test_files_saved_by_old_torch_are_read(source: Path) -> None:
     features = torch.load(source / FEATURES, weights_only=True)
     torch.save(features, source / FEATURES, _use_new_zipfile_serialization=False)

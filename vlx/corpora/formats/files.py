@@ -14,13 +14,14 @@ from PIL import Image
 from vlx.errors import CorpusError
 
 PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg"}
+HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")  # json may hold one, no file can
 LABELS = {"true": 1, "false": 0}
 
 
 def records(path: Path, pattern: re.Pattern[str], shape: str) -> Iterator[tuple[str, re.Match[str], dict[str, Any]]]:
     """(file:line, the matched identifier, object) of json lines; no identifier twice. `shape`: the pattern in words."""
     seen: set[str] = set()
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+    for number, line in enumerate(path.read_bytes().rstrip().splitlines(), 1):
         where = f"{path}:{number}"
         try:
             record = json.loads(line)
@@ -43,7 +44,7 @@ def records(path: Path, pattern: re.Pattern[str], shape: str) -> Iterator[tuple[
 def text(record: dict[str, Any], key: str, where: str) -> str:
     """A field that must be text with something in it."""
     value = record.get(key)
-    if not isinstance(value, str) or not value.strip() or "\\ud" in ascii(value):  # half a character cannot be stored
+    if not isinstance(value, str) or not value.strip() or HALF_A_CHARACTER.search(value):
         raise CorpusError(f"{where}: {key} is {ascii(value)[:60]}, expected text. Correct the line.")
     return value
 
@@ -62,9 +63,11 @@ class Pictures:
     def __init__(self, source: Path) -> None:
         self.source = source
         self.places: dict[str, tuple[Path, int, int]] = {}  # name -> file, offset, bytes
-        for name, place in (folder_places if source.is_dir() else tar_places)(source):
-            if name.suffix.lower() in PICTURE_SUFFIXES and self.places.setdefault(name.stem, place) != place:
-                raise CorpusError(f"{source}: two pictures are named {name.stem}, expected one. Remove one of them.")
+        for name, place in places(source):
+            if name.suffix.lower() in PICTURE_SUFFIXES:
+                if name.stem in self.places:
+                    raise CorpusError(f"{source}: two pictures are named {name.stem}, expected one. Remove one.")
+                self.places[name.stem] = place
 
     def read(self, name: str, where: str) -> tuple[bytes, Image.Image]:
         """The file's bytes and the decoded RGB picture. `where`: who asks, for the error."""
@@ -80,18 +83,18 @@ class Pictures:
             raise CorpusError(f"{self.source}: picture {name} cannot be decoded ({error}). Get it again.") from None
 
 
-def folder_places(folder: Path) -> Iterator[tuple[Path, tuple[Path, int, int]]]:
-    return ((path, (path, 0, path.stat().st_size)) for path in members([folder]))
-
-
-def tar_places(path: Path) -> Iterator[tuple[Path, tuple[Path, int, int]]]:
+def places(source: Path) -> Iterator[tuple[Path, tuple[Path, int, int]]]:
+    """Name, and file, offset and bytes, of all that is in a folder or a tar."""
+    if source.is_dir():
+        yield from ((path, (path, 0, path.stat().st_size)) for path in members([source]))
+        return
     try:
-        with tarfile.open(path, "r:") as archive:
-            for member in archive:
-                if member.isreg():
-                    yield Path(member.name), (path, member.offset_data, member.size)
+        with tarfile.open(source, "r:") as archive:
+            yield from (
+                (Path(entry.name), (source, entry.offset_data, entry.size)) for entry in archive if entry.isreg()
+            )
     except (tarfile.TarError, OSError, ValueError) as error:
-        raise CorpusError(f"{path}: not a whole uncompressed tar ({error}). Get it again.") from None
+        raise CorpusError(f"{source}: not a whole uncompressed tar ({error}). Get it again.") from None
 
 
 def require(folder: Path, *names: str) -> Path:

@@ -37,7 +37,15 @@ def read(files: dict[str, Path], writer: CorpusWriter) -> str:
         for name, rows in found.items():
             pictures = Pictures(files[f"{name} pictures"])
             for _, row in rows:
-                add_boxes(writer, pictures, row)
+                shown = row.image_ids[0].removesuffix("-box0")
+                _, picture = pictures.read(shown, f"statement {row.identifier}")
+                if picture.size != PICTURE_SIZE:
+                    sizes = f"{picture.size}, expected {PICTURE_SIZE} pixels"
+                    raise CorpusError(f"{pictures.source}: picture {shown} is {sizes}. Get it again.")
+                for image_id, corners in zip(row.image_ids, BOXES, strict=True):
+                    box, file = picture.crop(corners), BytesIO()
+                    box.save(file, "png", compress_level=1)
+                    writer.add_image(image_id, *detect(box), size=box.size, data=file.getvalue())
                 progress.advance()
     held_out = val_directories((directory for directory, _ in found["train"]), files["train"])
     writer.add_statements("nlvr", "train", [row for directory, row in found["train"] if directory not in held_out])
@@ -66,15 +74,3 @@ def val_directories(directories: Iterable[str], path: Path) -> set[str]:
         if sum(sizes[taken] for taken in held_out) < VAL_SHARE * sizes.total():
             held_out.add(name)
     return held_out
-
-
-def add_boxes(writer: CorpusWriter, pictures: Pictures, row: Statement) -> None:
-    """Cut the picture of a statement in its three boxes, each an image of its own."""
-    name = row.image_ids[0].removesuffix("-box0")
-    _, picture = pictures.read(name, f"statement {row.identifier}")
-    if picture.size != PICTURE_SIZE:
-        raise CorpusError(f"{pictures.source}: picture {name} is {picture.size}, expected {PICTURE_SIZE} pixels.")
-    for image_id, corners in zip(row.image_ids, BOXES, strict=True):
-        box, file = picture.crop(corners), BytesIO()
-        box.save(file, "png", compress_level=1)
-        writer.add_image(image_id, *detect(box), size=box.size, data=file.getvalue())

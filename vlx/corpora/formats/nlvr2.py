@@ -33,8 +33,8 @@ def find(folder: Path) -> dict[str, Path]:
     splits = {split: path for split in SPLITS if (path := folder / f"{split}.json").is_file()}
     if not splits:
         raise CorpusError(f"{folder}: found none of train.json, dev.json, test1.json. Check source.")
-    pictures = [{"pictures": path} for path in (folder / "images", folder / "images.tar") if path.exists()]
-    return {"features": features[0], **splits, **(pictures[0] if pictures else {})}
+    pictures = [path for path in (folder / "images", folder / "images.tar") if path.exists()]
+    return {"features": features[0], **splits, **dict(zip(["pictures"], pictures, strict=False))}
 
 
 def read(files: dict[str, Path], writer: CorpusWriter) -> str:
