@@ -152,15 +152,6 @@ def test_rollback_goes_back_step_by_step_to_the_first(server: Any) -> None:
         tracking.rollback(NAME)
 
 
-def test_a_champion_that_changed_meanwhile_is_not_overwritten(server: Any) -> None:
-    for accuracy in (0.6, 0.7):
-        version(server, accuracy)
-    new = server.client.get_model_version(NAME, "2")
-    server.client.set_registered_model_alias(NAME, "champion", "1")  # after hand_over's caller saw none
-    assert not registry.hand_over(server.client, NAME, old=None, new=new, reason="").moved
-    assert champion(server) == "1"
-
-
 @pytest.mark.parametrize("accuracy", [None, "nan", "inf", "good"])
 def test_a_version_without_a_usable_metric_is_a_mistake(server: Any, accuracy: Any) -> None:
     version(server, accuracy, **{"test/accuracy": "0.5"})

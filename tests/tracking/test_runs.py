@@ -1,4 +1,3 @@
-import errno
 import json
 import os
 import shutil
@@ -66,7 +65,6 @@ def test_a_run_carries_options_tags_metrics_data_and_files(server: Any, options:
         run.log_metrics({"train/loss": 0.5, "recall@1": float("nan"), "big": float("inf")}, step=3)
         run.log_input(name="corpus/dev", digest="abc", source=source, context="validation", profile={"examples": 3})
         run.log_artifact(source / "a.csv", to="predictions")
-        (source / "a.csv").write_text("changed later\n")
         run.log_artifact(source, to="folders")
         run.log_figure(Figure(figsize=(2, 2)), "figures/x.png")
         run.log_text('{"columns": ["a"], "data": [[1]]}', "predictions/dev.table.json")
@@ -76,7 +74,7 @@ def test_a_run_carries_options_tags_metrics_data_and_files(server: Any, options:
     assert found.data.params["config/note"] == 'it\'s a "b"\n$(c) — d'
     tags = found.data.tags
     assert tags["mlflow.note.content"] == "what it does" and tags["vlx.task"] == "nlvr2"
-    assert tags["vlx.pid"] == str(os.getpid()) and tags["vlx.version"]
+    assert tags["vlx.process"].split()[0] == str(os.getpid()) and tags["vlx.version"]
     assert json.loads(tags["mlflow.loggedArtifacts"]) == [{"path": "predictions/dev.table.json", "type": "table"}]
     (nan,) = server.client.get_metric_history(run.id, "recall_1")
     assert nan.value != nan.value and found.data.metrics["train/loss"] == 0.5 and found.data.metrics["big"] > 1e308
@@ -85,7 +83,7 @@ def test_a_run_carries_options_tags_metrics_data_and_files(server: Any, options:
     artifacts = Path(found.info.artifact_uri.removeprefix("file://"))
     assert artifacts == tmp_path / "mlruns" / "vlx" / run.id / "artifacts"
     assert (artifacts / "predictions" / "a.csv").read_text() == "1,True\n"
-    assert (artifacts / "folders" / "corpus" / "a.csv").read_text() == "changed later\n"
+    assert (artifacts / "folders" / "corpus" / "a.csv").read_text() == "1,True\n"
     assert json.loads((artifacts / "config.json").read_text())["lr"] == 1e-4
     assert (artifacts / "figures" / "x.png").is_file()
     experiment = server.client.get_experiment(found.info.experiment_id)
@@ -168,14 +166,16 @@ def test_a_deleted_experiment_holds_back_everything_and_loses_nothing(
     assert [found.data.metrics for found in server.runs()] == [{"loss": 1.0}]
 
 
-def test_a_full_disk_costs_an_artifact_and_not_the_run(server: Any, options: Any, tmp_path: Path) -> None:
+def test_a_missing_file_raises_and_one_that_goes_before_it_is_sent_holds_up_nothing(
+    server: Any, options: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with open_run(options(), tmp_path / "run") as run:
-        with run.artifact("a.txt"):
-            raise OSError(errno.ENOSPC, "No space left on device")
         with pytest.raises(FileNotFoundError):
             run.log_artifact(tmp_path / "missing")
+        run.journal.append("artifact", path="gone.txt", to="")
         run.log_text("b", "b.txt")
     assert [file.path for file in server.client.list_artifacts(run.id)] == ["b.txt", "config.json"]
+    assert "artifact not taken" in caplog.text and server.client.get_run(run.id).info.status == "FINISHED"
 
 
 def test_a_child_shows_under_its_parent(server: Any, options: Any, tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_a_dead_server_stops_nothing_and_sync_sends_all_with_its_own_times(
         assert run.id == run.uuid and tracking.links(run) == []
         with open_run(options(), tmp_path / "all" / "run" / "baseline", "baseline", parent=run):
             pass
-    with pytest.raises(UserError, match="2 of 2 runs not all sent .*down"):
+    with pytest.raises(UserError, match="0 of 2 runs are sent .*down"):
         tracking.sync(tmp_path / "all")
     monkeypatch.setattr(store, "connect", real)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/elsewhere/mlflow.db")
@@ -230,7 +230,7 @@ def test_links_open_the_machine_learning_pages_without_the_password(server: Any,
         pass
     run.uri = "https://me:secret@tracking.example/base/"
     links = tracking.links(run)
-    assert links[0].startswith(f"https://tracking.example/base/#/experiments/{run.experiment_id}/runs/{run.id}/")
+    assert links[0].startswith(f"https://tracking.example/base/#/experiments/{server.experiment}/runs/{run.id}/")
     assert all(link.endswith("?workflowType=machine_learning") and "secret" not in link for link in links)
 
 
@@ -241,7 +241,7 @@ def test_another_experiment_may_be_asked_for(
     other = server.client.create_experiment("other", str(tmp_path / "art"))
     monkeypatch.setenv(given, "other" if given.endswith("NAME") else other)
     with open_run(options(), tmp_path / "run") as run:
-        assert run.experiment_id == other
+        assert run.uploader.state["experiment_id"] == other
     assert server.client.get_experiment_by_name("vlx") is None
 
 
@@ -258,17 +258,19 @@ def test_the_default_store_is_the_project_s_database(tmp_path: Path, monkeypatch
 
 def test_a_process_is_alive_dead_or_another_one(server: Any) -> None:
     mine = store.process_tags()
+    pid, started = mine["vlx.process"].split()
     cases = {
         "me": ({}, True),
-        "dead": ({"vlx.pid": "4000000"}, False),
-        "pid used again": ({"vlx.pid_started": "1.0"}, False),
-        "before the reboot": ({"vlx.boot_id": "other"}, False),
-        "in a container beside": ({"vlx.pid_namespace": "pid:[1]"}, True),
-        "not vlx's": ({"vlx.pid": ""}, False),
+        "dead": ({"vlx.process": f"4000000 {started}"}, False),
+        "pid used again": ({"vlx.process": f"{pid} 1.0"}, False),
+        "not vlx's": ({"vlx.process": ""}, False),
     }
     for name, (changes, alive) in cases.items():
-        run = server.client.create_run(server.experiment, run_name=name, tags=mine | changes)
-        assert store.is_alive(run, mine) is alive, name
+        tags = mine | changes
+        server.client.create_run(server.experiment, run_name=name, tags=tags)
+        assert store.is_alive(tags["vlx.process"]) is alive, name
+    beside = mine | {"vlx.host": f"{mine['vlx.host']}1", "vlx.process": "4000000 1.0"}
+    server.client.create_run(server.experiment, run_name="in a container beside", tags=beside)
     store.sweep(server.client, server.experiment)
     running = {run.info.run_name for run in server.runs() if run.info.status == "RUNNING"}
     assert running == {"me", "in a container beside"}

@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ log = logging.getLogger("vlx")
 Op = dict[str, Any]
 State = dict[str, Any]
 JOURNAL, STATE = "journal.jsonl", "journal.state"
-GROUP = 900  # lines of metrics sent at once
+LINES = 900  # sent before the state is written
 SECONDS = 1.0  # between two looks at the journal; after failures up to 32 times as many
 LAST_TRIES = 3  # failures after which close() leaves the rest to sync
 
@@ -31,44 +32,34 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / JOURNAL
-        self.handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        self.file = self.path.open("ab", buffering=0)
         try:
-            fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            os.close(self.handle)
+            self.file.close()
             raise UserError(f"{folder}: another process writes this run; wait, or choose another folder.") from None
-        os.truncate(self.path, self.path.read_bytes().rfind(b"\n") + 1)  # what a kill left of the last line
-        self.lock = threading.Lock()
-        self.unwritten = b""  # what a full disk refused
+        self.file.truncate(self.path.read_bytes().rfind(b"\n") + 1)  # without what a kill left of the last line
+        self.lock, self.unwritten = threading.Lock(), b""  # what a full disk refused
         self.done: set[Any] = set()  # (metric, step) and uuids: a resumed run repeats its last steps
         for op, _ in read(self.path, 0):
-            self.remember(op)
-
-    def remember(self, op: Op) -> None:
-        if op["op"] == "metrics":
-            self.done.update((key, op["step"]) for key in op["values"])
-        if "uuid" in op:
-            self.done.add(op["uuid"])
+            self.done.update(marks(op))
 
     def append(self, op: str, **fields: Any) -> None:
-        """Write an operation. A full disk leaves no half line; it is written with the next one."""
+        """Write an operation, unless its uuid is there. What a full disk refuses is written with the next one."""
         entry = {"op": op, "t": int(time.time() * 1000), **fields}
         with self.lock:
-            self.remember(entry)
+            if entry.get("uuid") in self.done:
+                return
+            self.done.update(marks(entry))
             self.unwritten += json.dumps(entry).encode() + b"\n"
             end = self.size()
             try:
-                if os.write(self.handle, self.unwritten) < len(self.unwritten):
+                if self.file.write(self.unwritten) < len(self.unwritten):
                     raise OSError("the disk is full")
                 self.unwritten = b""
             except OSError as error:
-                os.ftruncate(self.handle, end)
+                self.file.truncate(end)  # no half line
                 log.warning("%s: %s; kept in memory for now.", self.path, error)
-
-    def once(self, op: str, uuid: str, **fields: Any) -> None:
-        """Write an operation unless one with its uuid is there."""
-        if uuid not in self.done:
-            self.append(op, uuid=uuid, **fields)
 
     def metrics(self, values: dict[str, float], step: int) -> None:
         """Write the values whose (name, step) was never written before."""
@@ -77,10 +68,15 @@ class Journal:
             self.append("metrics", step=step, values=new)
 
     def size(self) -> int:
-        return os.fstat(self.handle).st_size
+        return self.path.stat().st_size
 
     def close(self) -> None:
-        os.close(self.handle)
+        self.file.close()
+
+
+def marks(op: Op) -> set[Any]:
+    """What must not be written twice."""
+    return {(key, op["step"]) for key in op.get("values", ())} | ({op["uuid"]} if "uuid" in op else set())
 
 
 def read(path: Path, offset: int) -> Iterator[tuple[Op, int]]:
@@ -92,11 +88,10 @@ def read(path: Path, offset: int) -> Iterator[tuple[Op, int]]:
                 return
             offset += len(line)
             try:
-                op = json.loads(line)
+                yield json.loads(line), offset
             except ValueError:
                 log.warning("%s: a damaged line before byte %d is left out.", path, offset)
-                op = {"op": "tags", "tags": {}}
-            yield op, offset
+                yield {"op": "tags", "tags": {}}, offset
 
 
 def read_state(folder: Path) -> State:
@@ -107,13 +102,12 @@ def read_state(folder: Path) -> State:
 class Uploader(threading.Thread):
     """Sends a journal until closed; never raises.
 
-    `send(operations of one kind, state)` must be harmless when done twice; whatever it raises means: try again later.
+    `send(operations, state)` must be harmless when done twice; whatever it raises means: try again later.
     """
 
     def __init__(self, journal: Journal, send: Callable[[list[Op], State], None], uri: str) -> None:
         super().__init__(name="vlx-journal", daemon=True)
-        self.journal, self.send = journal, send
-        self.folder = journal.path.parent
+        self.journal, self.send, self.folder = journal, send, journal.path.parent
         self.state = read_state(self.folder) | {"uri": uri}
         self.wake, self.closing = threading.Event(), False
         self.failures, self.error = 0, ""
@@ -130,27 +124,15 @@ class Uploader(threading.Thread):
     def attempt(self) -> None:
         """Send all there is; what goes wrong is logged once."""
         try:
-            while self.waiting():
-                ops, end = self.next_group()
-                self.send(ops, self.state)
-                self.state["offset"] = end
+            while lines := list(islice(read(self.journal.path, self.state["offset"]), LINES)):
+                self.send([op for op, _ in lines], self.state)
+                self.state["offset"] = lines[-1][1]
                 self.write_state()
             self.failures, self.error = 0, ""
         except Exception as error:  # whatever it is, training goes on
             if not self.error:
                 log.warning("%s: nothing is lost, but not sent yet (%s).", self.folder, str(error)[:300])
             self.failures, self.error = self.failures + 1, f"{type(error).__name__}: {error}"
-
-    def next_group(self) -> tuple[list[Op], int]:
-        """The next operation, or all metrics up to another kind, and the offset after them."""
-        ops: list[Op] = []
-        end = self.state["offset"]
-        for op, after in read(self.journal.path, end):
-            if ops and (op["op"] != "metrics" or ops[0]["op"] != "metrics" or len(ops) == GROUP):
-                break
-            ops.append(op)
-            end = after
-        return ops, end
 
     def write_state(self) -> None:
         partial = self.folder / f"{STATE}.partial"

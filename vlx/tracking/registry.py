@@ -33,12 +33,10 @@ def check_name(name: str) -> None:
 
 
 def open_registry() -> MlflowClient:
-    uri = store.tracking_uri()
     try:
-        return store.connect(uri)
+        return store.connect(store.tracking_uri())
     except MlflowException as error:
-        found = f"{store.without_password(uri)}: no answer ({str(error)[:150]})"
-        raise RegistryError(f"{found}; start the server or set MLFLOW_TRACKING_URI.") from error
+        raise RegistryError(f"no answer ({str(error)[:150]}); start the server or set MLFLOW_TRACKING_URI.") from error
 
 
 def find(client: MlflowClient, name: str, *, alias: str = "", version: str = "") -> ModelVersion:

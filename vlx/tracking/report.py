@@ -18,10 +18,7 @@ THUMBNAIL = 160  # pixels
 CATEGORIES = 12  # in the figure: the largest
 BINS = 10
 BLUE, ORANGE, GREY = "#2b6cb0", "#dd6b20", "#8a8f98"
-STYLE = (
-    "body{font:14px sans-serif}article{display:inline-block;vertical-align:top;width:350px;margin:12px}"
-    ".wrong{color:#c53030}.right{color:#2f855a}"
-)
+STYLE = "body{font:14px sans-serif}article{display:inline-block;vertical-align:top;width:350px;margin:12px}"
 
 
 def prediction_figures(rows: Rows, chance: float) -> dict[str, Figure]:
@@ -30,22 +27,18 @@ def prediction_figures(rows: Rows, chance: float) -> dict[str, Figure]:
     return figures | ({"categories": categories_figure(rows, chance)} if any(rows["category"]) else {})
 
 
-def blank(*, width: float = 6.4, height: float = 4.2, columns: int = 1) -> tuple[Figure, list[Axes]]:
+def blank(width: float, height: float, *, columns: int = 1) -> tuple[Figure, list[Axes]]:
     figure = Figure(figsize=(width, height), layout="constrained")
-    axes = list(np.atleast_1d(figure.subplots(1, columns)))
-    for each in axes:
-        each.spines[["top", "right"]].set_visible(False)
-    return figure, axes
+    return figure, list(np.atleast_1d(figure.subplots(1, columns)))
 
 
 def confusion_figure(rows: Rows) -> Figure:
     """How often each label (rows) was answered how (columns), with its share of the label."""
     names = sorted({*rows["label"], *rows["prediction"]}, key=str.lower)
-    counts = np.zeros((len(names), len(names)), int)
-    for label, prediction in zip(rows["label"], rows["prediction"], strict=True):
-        counts[names.index(label), names.index(prediction)] += 1
+    pairs = list(zip(rows["label"], rows["prediction"], strict=True))
+    counts = np.array([[pairs.count((label, answer)) for answer in names] for label in names])
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    figure, (axes,) = blank(width=5, height=4.2)
+    figure, (axes,) = blank(5, 4.2)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for (row, column), count in np.ndenumerate(counts):
         colour = "white" if shares[row, column] > 0.5 else "black"
@@ -62,7 +55,7 @@ def scores_figure(rows: Rows) -> Figure:
     score = np.asarray(rows["score"], float)
     true = np.array([str(label).lower() == "true" for label in rows["label"]])
     edges = np.linspace(0, 1, BINS + 1)
-    figure, (left, right) = blank(width=9.6, columns=2)
+    figure, (left, right) = blank(9.6, 4.2, columns=2)
     left.hist([score[true], score[~true]], edges.tolist(), label=["label true", "label false"], color=[BLUE, ORANGE])
     left.set(xlabel="score: probability of true", ylabel="statements", title="Scores")
     left.legend(frameon=False)
@@ -82,7 +75,7 @@ def categories_figure(rows: Rows, chance: float) -> Figure:
     names, counts = np.unique(categories, return_counts=True)
     names = names[np.argsort(-counts, kind="stable")][:CATEGORIES][::-1]
     values = [float(right[categories == name].mean()) for name in names]
-    figure, (axes,) = blank(width=7.5, height=1.4 + 0.4 * len(names))
+    figure, (axes,) = blank(7.5, 1.4 + 0.4 * len(names))
     axes.barh(range(len(names)), values, color=BLUE)
     for place, (name, value) in enumerate(zip(names, values, strict=True)):
         axes.text(value + 0.01, place, f"{value:.1%} of {(categories == name).sum():,}", va="center")
@@ -96,7 +89,7 @@ def categories_figure(rows: Rows, chance: float) -> Figure:
 def comparison_figure(models: Sequence[Any]) -> Figure:
     """One group of bars a score that all models have, one bar a model (with its .title and .scores by name)."""
     shared = [name for name in models[0].scores if all(name in model.scores for model in models)]
-    figure, (axes,) = blank(width=2 + 2.6 * len(shared), height=4.4)
+    figure, (axes,) = blank(2 + 2.6 * len(shared), 4.4)
     width = 0.8 / len(models)
     for number, model in enumerate(models):
         places = np.arange(len(shared)) + (number - (len(models) - 1) / 2) * width
@@ -133,8 +126,8 @@ def card(rows: Rows, index: int, picture: Callable[[str], Image.Image | None]) -
     row = {name: values[index] for name, values in rows.items()}
     pictures = "".join(thumbnail(picture(image)) for image in row["image_ids"])
     return (
-        f"<article>{pictures}<p>{escape(row['statement'])}</p><b class={'right' if row['right'] else 'wrong'}>"
-        f"{row['prediction']}</b> (score {row['score']:.3f}), label {row['label']}<br>"
+        f"<article>{pictures}<p>{escape(row['statement'])}</p><b>{row['prediction']}</b> "
+        f"(score {row['score']:.3f}), label {row['label']}<br>"
         f"<small>{escape(row['identifier'])} {escape(row['category'])}</small></article>"
     )
 

@@ -42,7 +42,7 @@ class Run:
         self.journal = Journal(folder)
         created = next((op["uuid"] for op, _ in read(self.journal.path, 0) if op["op"] == "create"), "")
         self.resumed, self.uuid = bool(created), created or uuid.uuid4().hex
-        self.uploader = uploader_to(self.uri, self.journal)
+        self.uploader = Uploader(self.journal, Sender(self.uri, folder).send, self.uri)
         self.stop = Stop()
         self.model = ""  # uuid of the last one
         self.tables: set[str] = set()
@@ -51,11 +51,6 @@ class Run:
     def id(self) -> str:
         """The MLflow id; until the server has been reached, the journal's own."""
         return self.uploader.state["run_id"] or self.uuid
-
-    @property
-    def experiment_id(self) -> str:
-        """Empty until the server has been reached."""
-        return self.uploader.state["experiment_id"]
 
     def log_metrics(self, metrics: dict[str, float], *, step: int) -> None:
         """One value a name and step: a repeated one is of a resumed run, and dropped. nan stays; MLflow caps inf."""
@@ -92,14 +87,15 @@ class Run:
     def log_input(self, *, name: str, digest: str, source: Path | str, context: str, profile: dict[str, Any]) -> None:
         """The data of a run. digest: at most 36 characters; context: train, validation or test."""
         fields = {"name": name, "digest": digest[:36], "source": str(source), "context": context, "profile": profile}
-        self.journal.once("input", self.same(fields), **fields)
+        self.journal.append("input", uuid=self.same(fields), **fields)
 
     def log_model(self, folder: Path, *, name: str, task: str, metrics: dict[str, float], step: int) -> None:
         """A saved vlx model folder as a model of MLflow. `folder` must stay until it is sent."""
         self.log_metrics(metrics, step=step)
         fields = {"path": os.path.relpath(folder, self.folder), "name": name, "task": task, "step": step}
-        self.model = self.same({"name": name, "step": step, "content": digest_of(folder)})
-        self.journal.once("model", self.model, metrics=[clean(key) for key in metrics], **fields)
+        content = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+        self.model = self.same({"name": name, "step": step, "content": content})
+        self.journal.append("model", uuid=self.model, metrics=[clean(key) for key in metrics], **fields)
 
     def register(self, name: str, *, tags: dict[str, Any]) -> str | None:
         """A version of the model last logged, its number; None if the server is away: sync will do it."""
@@ -107,7 +103,7 @@ class Run:
         if not self.model:
             raise RuntimeError("register: no model was logged in this run; call log_model first.")
         request = self.same({"register": name, "model": self.model})
-        self.journal.once("register", request, model=self.model, name=name, tags=as_text(tags))
+        self.journal.append("register", uuid=request, model=self.model, name=name, tags=as_text(tags))
         self.uploader.flush(SEND_SECONDS)
         return self.uploader.state["results"].get(request)
 
@@ -131,9 +127,11 @@ class Run:
             experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME", "") or store.EXPERIMENT
             where = {"experiment": experiment, "experiment_id": os.environ.get("MLFLOW_EXPERIMENT_ID", "")}
             origin = {"name": self.name, "adopt": launched, "parent": parent.uuid if parent else ""}
-            self.journal.once("create", self.uuid, tags=tags, **origin, **where)
+            self.journal.append("create", uuid=self.uuid, tags=tags, **origin, **where)
         options = dataclasses.asdict(cfg)
-        self.journal.append("params", params={f"config/{key}": shorten(value) for key, value in options.items()})
+        self.journal.append(
+            "params", params={f"config/{key}": str(value)[:PARAM_CHARACTERS] for key, value in options.items()}
+        )
         self.log_text(json.dumps(options, indent=1, default=str) + "\n", "config.json")
         self.uploader.start()
         self.uploader.flush(CONTACT_SECONDS)
@@ -190,14 +188,11 @@ def sync(folder: Path | str) -> int:
     for path in paths:
         try:
             error = sync_one(path.parent)
+            complete, left = complete + (not error), left or error
         except UserError as busy:
             log.info("%s", busy)
-            continue
-        complete, left = complete + (not error), left or error
     if left:
-        raise UserError(
-            f"{len(paths) - complete} of {len(paths)} runs not all sent ({left[:300]}); start the server, sync again."
-        )
+        raise UserError(f"{complete} of {len(paths)} runs are sent ({left[:300]}); start the server, sync again.")
     return complete
 
 
@@ -206,7 +201,7 @@ def sync_one(folder: Path) -> str:
     with closing(Journal(folder)) as journal:
         meant, uri = read_state(folder)["uri"], store.tracking_uri()
         uri = uri if uri.startswith("http") or not meant else meant
-        uploader = uploader_to(uri, journal)
+        uploader = Uploader(journal, Sender(uri, folder).send, uri)
         uploader.start()
         if not uploader.close(SEND_SECONDS):
             return uploader.error or "no answer"
@@ -214,17 +209,13 @@ def sync_one(folder: Path) -> str:
         return ""
 
 
-def uploader_to(uri: str, journal: Journal) -> Uploader:
-    return Uploader(journal, Sender(uri, journal.path.parent).send, store.without_password(uri))
-
-
 def links(this: Run) -> list[str]:
     """Pages of the run and its experiment (without a server, those of `make ui`); none until the store was reached."""
-    if not this.experiment_id:
+    if not (experiment := this.uploader.state["experiment_id"]):
         return []
-    uri = store.without_password(this.uri)
+    uri = re.sub("//[^/]*@", "//", this.uri)  # without a password
     base = uri.rstrip("/") if uri.startswith("http") else "http://127.0.0.1:5000"
-    page, ending = f"{base}/#/experiments/{this.experiment_id}/runs", "?workflowType=machine_learning"
+    page, ending = f"{base}/#/experiments/{experiment}/runs", "?workflowType=machine_learning"
     return [f"{page}/{this.id}/model-metrics{ending}", f"{page}/{this.id}/artifacts{ending}", f"{page}{ending}"]
 
 
@@ -236,29 +227,11 @@ def as_text(tags: dict[str, Any]) -> dict[str, str]:
     return {clean(key): str(value) for key, value in tags.items()}
 
 
-def shorten(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= PARAM_CHARACTERS else f"{text[: PARAM_CHARACTERS - 1]}…"
-
-
-def digest_of(folder: Path) -> str:
-    """Hash of the names and bytes of a folder's files."""
-    sha = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
-        sha.update(f"{path.relative_to(folder).as_posix()}\0{content}".encode())
-    return sha.hexdigest()
-
-
 def code_version() -> dict[str, str]:
-    """The version, and of a git checkout its commit and, if it is dirty, a hash of the difference."""
+    """The version, and of a git checkout its commit, which ends in -dirty if files were changed since."""
     root, tags = Path(__file__).resolve().parents[2], {"vlx.version": __version__}
-    if not (root / ".git").exists() or not shutil.which("git"):
-        return tags
-    commit, difference = (
-        subprocess.run(["git", "-C", root, *words], capture_output=True, check=False).stdout
-        for words in (["rev-parse", "HEAD"], ["diff", "HEAD"])
-    )
-    tags |= {"mlflow.source.git.commit": commit.decode().strip()} if commit else {}
-    return tags | ({"vlx.diff": hashlib.sha256(difference).hexdigest()[:12]} if difference else {})
+    if (root / ".git").exists() and shutil.which("git"):
+        words = ["git", "-C", str(root), "describe", "--always", "--exclude=*", "--abbrev=40", "--dirty"]
+        commit = subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
+        tags |= {"mlflow.source.git.commit": commit.removesuffix("-dirty"), "vlx.commit": commit}
+    return tags

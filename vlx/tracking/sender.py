@@ -4,7 +4,8 @@ import json
 import logging
 import re
 import tempfile
-from importlib.metadata import version as installed
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import mlflow
@@ -22,7 +23,6 @@ from vlx.tracking.journal import Op, State
 log = logging.getLogger("vlx")
 UUID = "vlx.uuid"  # tag: of which operation a run, a model or a version was made
 MADE_UP = re.compile(r"[a-z]+-[a-z]+-\d+")  # the names that MLflow gives to runs without one
-NEEDS = ("mlflow", "torch", "transformers", "tokenizers", "safetensors", "numpy", "scipy", "Pillow")
 
 
 class Sender:
@@ -34,21 +34,21 @@ class Sender:
         self.connected = False
 
     def send(self, ops: list[Op], state: State) -> None:
-        """Send operations of one kind. What the server will never take is left out, so that the rest goes on."""
+        """Send operations in their order. What the server will never take is left out, so that the rest goes on."""
         if not self.connected:
             self.connect(state)
-        kind = ops[0]["op"]
+        for kind, group in groupby(ops, key=itemgetter("op")):
+            for some in [list(group)] if kind == "metrics" else [[op] for op in group]:
+                self.attempt(kind, some, state)
+
+    def attempt(self, kind: str, ops: list[Op], state: State) -> None:
         try:
             getattr(self, f"send_{kind}")(state, *ops)
         except (FileNotFoundError, KeyError, UnicodeError, MlflowException) as error:
             never = getattr(error, "error_code", "INVALID_PARAMETER_VALUE") == "INVALID_PARAMETER_VALUE"
             if kind == "create" or not never:
                 raise
-            if len(ops) == 1:
-                log.warning("%s: %s not taken (%s).", self.folder, kind, repr(error)[:300])
-                return
-            for op in ops:
-                self.send([op], state)
+            log.warning("%s: %s not taken (%s).", self.folder, kind, repr(error)[:300])
 
     def connect(self, state: State) -> None:
         """All is sent again to a store that does not have the run (any more)."""
@@ -193,6 +193,6 @@ def save_pyfunc(folder: Path, out: Path, model: Model) -> None:
         data_path=str(folder),
         signature=ModelSignature(Schema([ColSpec("string", name) for name in example]), outputs),
         input_example=[example],
-        pip_requirements=[f"vlx=={__version__}", *(f"{name}=={installed(name).partition('+')[0]}" for name in NEEDS)],
+        pip_requirements=[f"vlx=={__version__}"],  # which pins the others
         mlflow_model=model,
     )

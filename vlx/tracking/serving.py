@@ -72,19 +72,12 @@ def one_example(
     tokens: list[int], found: list[tuple[np.ndarray, np.ndarray]], *, max_regions: int
 ) -> dict[str, torch.Tensor]:
     """A batch of one: input_ids and text_mask [1,N,T], regions [1,N,R,D], boxes [1,N,R,4], region_mask [1,N,R]."""
-    features, corners = (
-        [torch.from_numpy(each[:max_regions]).float() for each in kind] for kind in zip(*found, strict=True)
-    )
+    cut = [[torch.from_numpy(each[:max_regions]).float() for each in pair] for pair in found]
+    regions, boxes = (pad_sequence(list(each), batch_first=True)[None] for each in zip(*cut, strict=True))
+    mask = pad_sequence([torch.ones(len(corners)) for _, corners in cut], batch_first=True)[None].bool()
     input_ids = torch.tensor(tokens).expand(1, len(found), len(tokens))
-    return {
-        "input_ids": input_ids,
-        "text_mask": torch.ones_like(input_ids, dtype=torch.bool),
-        "regions": pad_sequence(features, batch_first=True)[None],
-        "boxes": pad_sequence(corners, batch_first=True)[None],
-        "region_mask": pad_sequence([torch.ones(len(each), dtype=torch.bool) for each in corners], batch_first=True)[
-            None
-        ],
-    }
+    text_mask = torch.ones_like(input_ids, dtype=torch.bool)
+    return {"input_ids": input_ids, "text_mask": text_mask, "regions": regions, "boxes": boxes, "region_mask": mask}
 
 
 def open_picture(text: str, column: str) -> Image.Image:
@@ -105,6 +98,6 @@ def picture_bytes(text: str) -> bytes:
     if len(text) < 4_096 and Path(text).is_file():
         return Path(text).read_bytes()
     try:
-        return base64.b64decode(text.rpartition(",")[2] if text.startswith("data:") else text, validate=True)
+        return base64.b64decode(text.rpartition(",")[2], validate=True)  # base64 itself has no comma
     except ValueError as error:
         raise ValueError("neither a file nor base64") from error

@@ -1,17 +1,14 @@
 """Where runs are kept: the tracking store, its experiment, and the runs there whose process has died."""
 
-import fcntl
 import os
-import re
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import psutil
 from mlflow import MlflowClient
-from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
+from mlflow.utils.file_utils import ExclusiveFileLock
 
 from vlx.tracking.experiment import project
 
@@ -29,46 +26,32 @@ def tracking_uri() -> str:
     return f"{SQLITE}{Path(uri.removeprefix(SQLITE)).absolute()}" if uri.startswith(SQLITE) else uri
 
 
-def without_password(uri: str) -> str:
-    return re.sub(r"//[^/]*@", "//", uri)
-
-
 def connect(uri: str) -> MlflowClient:
     """A client of a store that answers. A fresh database is made by one process at a time."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # the journal has its own patience
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    with alone(uri):
+    path, local = Path(uri.removeprefix(SQLITE)).absolute(), uri.startswith(SQLITE)
+    if local:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with ExclusiveFileLock(f"{path}.lock") if local else nullcontext():
         client = MlflowClient(uri)
         client.search_experiments(max_results=1)
     return client
 
 
-@contextmanager
-def alone(uri: str) -> Iterator[None]:
-    """Keep other processes of vlx away from a database file; a server looks after itself."""
-    if not uri.startswith(SQLITE):
-        yield
-        return
-    folder = Path(uri.removeprefix(SQLITE)).parent
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
 def experiment_id(client: MlflowClient, name: str = EXPERIMENT) -> str:
     """The experiment of that name, made if need be. Of a local database, its files are in mlruns beside it."""
+    if found := client.get_experiment_by_name(name):
+        return found.experiment_id
     uri = client.tracking_uri
-    with alone(uri):
-        found = client.get_experiment_by_name(name)
-        if found:
-            return found.experiment_id
-        files = Path(uri.removeprefix(SQLITE)).absolute().parent / "mlruns" / name
-        tags = {"mlflow.experimentKind": "custom_model_development", "mlflow.note.content": DESCRIPTION}
+    files = Path(uri.removeprefix(SQLITE)).absolute().parent / "mlruns" / name
+    tags = {"mlflow.experimentKind": "custom_model_development", "mlflow.note.content": DESCRIPTION}
+    try:
         return client.create_experiment(name, files.as_uri() if uri.startswith(SQLITE) else None, tags)
+    except MlflowException:
+        if found := client.get_experiment_by_name(name):  # another process was faster
+            return found.experiment_id
+        raise
 
 
 def process_tags() -> dict[str, str]:
@@ -86,7 +69,8 @@ def sweep(client: MlflowClient, experiment: str) -> None:
     wrong = [(run, run.info.end_time) for run in client.search_runs([experiment], failed)]
     for run in client.search_runs([experiment], running):
         if not is_alive(run.data.tags.get("vlx.process", "")):
-            wrong.append((run, last_sign(client, run)))
+            points = [point for key in run.data.metrics for point in client.get_metric_history(run.info.run_id, key)]
+            wrong.append((run, max((point.timestamp for point in points), default=run.info.start_time)))
     for run, end_time in wrong:
         with suppress(MlflowException):  # another user's run
             client.set_terminated(run.info.run_id, "KILLED", end_time=end_time)
@@ -100,10 +84,3 @@ def is_alive(process: str) -> bool:
         return abs(found.create_time() - float(started)) < 5 and found.status() != psutil.STATUS_ZOMBIE
     except (psutil.Error, ValueError):
         return False
-
-
-def last_sign(client: MlflowClient, run: MlflowRun) -> int:
-    """Time in ms of the newest value of the run's metrics, else of its start."""
-    keys = list(run.data.metrics)[:3]
-    times = [metric.timestamp for key in keys for metric in client.get_metric_history(run.info.run_id, key)]
-    return max([*times, run.info.start_time])
