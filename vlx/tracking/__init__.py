@@ -7,9 +7,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vlx.tracking.registry import Promotion, download, promote, resolve, rollback
-    from vlx.tracking.report import comparison_figure, model_card, prediction_figures, prediction_files
-    from vlx.tracking.runs import Run, links, run, sync
+    from vlx.tracking.registry import Promotion, download, promote, resolve, rollback  # noqa: F401
+    from vlx.tracking.report import comparison_figure, model_card, prediction_figures, prediction_files  # noqa: F401
+    from vlx.tracking.runs import Run, links, run, sync  # noqa: F401
 
 PLACES = {
     "registry": ("Promotion", "download", "promote", "resolve", "rollback"),
@@ -23,7 +23,3 @@ def __getattr__(name: str) -> Any:
         if name in names:
             return getattr(import_module(f"vlx.tracking.{module}"), name)
     raise AttributeError(f"vlx.tracking has no {name}")
-
-
-__all__ = ["Promotion", "Run", "comparison_figure", "download", "links", "model_card", "prediction_figures"]
-__all__ += ["prediction_files", "promote", "resolve", "rollback", "run", "sync"]

@@ -88,8 +88,8 @@ def promote(name: str, version: str | None = None, *, metric: str = "val/accurac
     """
     client = open_registry()
     challenger = find(client, name, version=version or "")
-    has_champion = CHAMPION in client.get_registered_model(name).aliases
-    champion = find(client, name, alias=CHAMPION) if has_champion else None
+    taken = CHAMPION in client.get_registered_model(name).aliases
+    champion = find(client, name, alias=CHAMPION) if taken else None
     verdict = judge(challenger, champion, metric, margin)
     if verdict.moved:
         before = str(champion.version) if champion else ""

@@ -12,6 +12,7 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,6 @@ log = logging.getLogger("vlx")
 CONTACT_SECONDS = 20.0  # how long a run waits at its start for the server, so that its id is known
 SEND_SECONDS = 600.0  # for a slow server; a dead one is left after a few tries
 PARAM_CHARACTERS = 500
-TABLE = ".table.json"  # text under such a name is shown as a table
 NOT_IN_NAMES = re.compile(r"[^\w./ :-]")  # what MLflow refuses in names of metrics, params and tags
 
 
@@ -67,22 +67,21 @@ class Run:
 
     def log_text(self, text: str, to: str) -> None:
         """`to`: path under the artifacts, as model_card.md. A name ending in .table.json is shown as a table."""
-        self.place(to).write_text(text, encoding="utf-8")
-        self.log_artifact(self.place(to), os.path.dirname(to))
-        if to.endswith(TABLE):
+        self.log_bytes(text.encode(), to)
+        if to.endswith(".table.json"):
             self.tables.add(to)
             tables = [{"path": path, "type": "table"} for path in sorted(self.tables)]
             self.set_tags({"mlflow.loggedArtifacts": json.dumps(tables)})
 
     def log_figure(self, figure: Figure, to: str) -> None:
-        figure.savefig(self.place(to), dpi=120)
-        self.log_artifact(self.place(to), os.path.dirname(to))
+        figure.savefig(buffer := BytesIO(), dpi=120)
+        self.log_bytes(buffer.getvalue(), to)
 
-    def place(self, to: str) -> Path:
-        """Where an artifact is written."""
+    def log_bytes(self, content: bytes, to: str) -> None:
         path = self.folder / "artifacts" / to
         path.parent.mkdir(parents=True, exist_ok=True)
-        return path
+        path.write_bytes(content)
+        self.log_artifact(path, os.path.dirname(to))
 
     def log_input(self, *, name: str, digest: str, source: Path | str, context: str, profile: dict[str, Any]) -> None:
         """The data of a run. digest: at most 36 characters; context: train, validation or test."""

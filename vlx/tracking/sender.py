@@ -34,14 +34,18 @@ class Sender:
         self.connected = False
 
     def send(self, ops: list[Op], state: State) -> None:
-        """Send operations in their order. What the server will never take is left out, so that the rest goes on."""
+        """Send operations in their order; all is sent again to a store that does not have the run (any more)."""
         if not self.connected:
-            self.connect(state)
+            self.client, self.connected = store.connect(self.uri), True
+            if state["run_id"] and self.active(state["run_id"]) is None:
+                state.update(offset=0, run_id="", experiment_id="", also="", results={})
+                raise LookupError("this store does not have the run; it is sent from the start")
         for kind, group in groupby(ops, key=itemgetter("op")):
             for some in [list(group)] if kind == "metrics" else [[op] for op in group]:
-                self.attempt(kind, some, state)
+                self.send_some(kind, some, state)
 
-    def attempt(self, kind: str, ops: list[Op], state: State) -> None:
+    def send_some(self, kind: str, ops: list[Op], state: State) -> None:
+        """Send operations of one kind. What the server will never take is left out, so that the rest goes on."""
         try:
             getattr(self, f"send_{kind}")(state, *ops)
         except (FileNotFoundError, KeyError, UnicodeError, MlflowException) as error:
@@ -49,14 +53,6 @@ class Sender:
             if kind == "create" or not never:
                 raise
             log.warning("%s: %s not taken (%s).", self.folder, kind, repr(error)[:300])
-
-    def connect(self, state: State) -> None:
-        """All is sent again to a store that does not have the run (any more)."""
-        self.client = store.connect(self.uri)
-        self.connected = True
-        if state["run_id"] and self.active(state["run_id"]) is None:
-            state.update(offset=0, run_id="", experiment_id="", also="", results={})
-            raise LookupError("this store does not have the run; it is sent from the start")
 
     def active(self, run_id: str) -> MlflowRun | None:
         """The run, unless there is none, it is deleted, or of another store."""
@@ -78,9 +74,8 @@ class Sender:
     def send_create(self, state: State, op: Op) -> None:
         """Adopt the run that `mlflow run` made, or find the one made by an earlier try, or make it."""
         run = self.active(op["adopt"])
-        where = (
-            run.info.experiment_id if run else op["experiment_id"] or store.experiment_id(self.client, op["experiment"])
-        )
+        given = run.info.experiment_id if run else op["experiment_id"]
+        where = given or store.experiment_id(self.client, op["experiment"])
         store.sweep(self.client, where)
         run = run or self.find_run(where, op["uuid"])
         tags = op["tags"] | {UUID: op["uuid"]}
@@ -134,9 +129,8 @@ class Sender:
     def send_input(self, state: State, op: Op) -> None:
         source, profile = json.dumps({"uri": op["source"]}), json.dumps(op["profile"])
         dataset = Dataset(op["name"], op["digest"], "local", source, profile=profile)
-        self.client.log_inputs(
-            state["run_id"], [DatasetInput(dataset, [InputTag("mlflow.data.context", op["context"])])]
-        )
+        tags = [InputTag("mlflow.data.context", op["context"])]
+        self.client.log_inputs(state["run_id"], [DatasetInput(dataset, tags)])
 
     def send_artifact(self, state: State, op: Op) -> None:
         self.client.log_artifact(state["run_id"], str(self.folder / op["path"]), op["to"] or None)
@@ -171,14 +165,13 @@ class Sender:
         name, model_id = op["name"], state["results"][op["model"]]
         if not self.client.search_registered_models(f"name = '{name}'"):
             self.client.create_registered_model(name)
-        found = next(
-            iter(self.client.search_model_versions(f"name = '{name}' and tags.`{UUID}` = '{op['uuid']}'")), None
-        )
-        if found is None:
+        if found := self.client.search_model_versions(f"name = '{name}' and tags.`{UUID}` = '{op['uuid']}'"):
+            made = found[0]
+        else:
             tags, source = op["tags"] | {UUID: op["uuid"]}, f"models:/{model_id}"
-            found = self.client.create_model_version(name, source, state["run_id"], tags, model_id=model_id)
-        state["results"][op["uuid"]] = str(found.version)
-        link = json.dumps([{"name": name, "version": str(found.version)}])
+            made = self.client.create_model_version(name, source, state["run_id"], tags, model_id=model_id)
+        state["results"][op["uuid"]] = str(made.version)
+        link = json.dumps([{"name": name, "version": str(made.version)}])
         self.client.set_logged_model_tags(model_id, {"mlflow.modelVersions": link})
 
 
