@@ -24,7 +24,6 @@ from PIL import Image, ImageDraw
 from vlx.corpora.formats import prepare
 from vlx.corpora.regions import DETECTOR, detect
 from vlx.corpora.store import Corpus, scratch
-from vlx.errors import CorpusError
 from vlx.progress import meter
 
 SIDE = 64  # pixels of a picture
@@ -97,10 +96,6 @@ class Noun(NamedTuple):
 
 def build(out: Path | str, *, seed: int = 0, size: int = 20_000, difficulty: str = "normal") -> Corpus:
     """Render the corpus `out` of `size` training statements (a multiple of four) by way of official files beside it."""
-    if difficulty not in DIFFICULTIES:
-        raise CorpusError(f"difficulty {difficulty}: expected one of {', '.join(DIFFICULTIES)}.")
-    if size < PAIRS:
-        raise CorpusError(f"size {size}: expected at least {PAIRS} training statements.")
     with scratch(Path(out), "source") as folder:
         write_sources(folder, seed=seed, size=size, difficulty=difficulty)
         return prepare("nlvr2", folder, out)

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 FORMAT = "vlx-corpus-1"
 MANIFEST = "manifest.json"
 ROWS_PER_BATCH = 1_000
+Size = tuple[int | None, int | None]  # width and height of a picture in pixels
+NO_SIZE: Size = (None, None)
 TEXT, NUMBER, PIXELS = pa.string(), pa.int64(), pa.int32()
 IMAGES = pa.schema(
     {"image_id": TEXT, "start": NUMBER, "count": NUMBER, "width": PIXELS, "height": PIXELS, "bytes": pa.binary()}
@@ -83,9 +85,9 @@ class Corpus:
     @cached_property
     def _spans(self) -> dict[str, tuple[int, int, int]]:
         """image_id -> its row of images.arrow, its first region, the one after its last."""
-        start, count = (self._images[name].to_numpy() for name in ("start", "count"))
-        rows = zip(range(len(start)), start.tolist(), (start + count).tolist(), strict=True)
-        return dict(zip(self._images["image_id"].to_pylist(), rows, strict=True))
+        columns = (self._images[name].to_pylist() for name in ("image_id", "start", "count"))
+        rows = enumerate(zip(*columns, strict=True))
+        return {image_id: (row, start, start + count) for row, (image_id, start, count) in rows}
 
     def _span(self, image_id: str) -> tuple[int, int, int]:
         if image_id not in self._spans:
@@ -196,13 +198,7 @@ class CorpusWriter:
         self.stack.close()
 
     def add_image(
-        self,
-        image_id: str,
-        features: np.ndarray,
-        boxes: np.ndarray,
-        *,
-        size: tuple[int, int] | None = None,
-        data: bytes | None = None,
+        self, image_id: str, features: np.ndarray, boxes: np.ndarray, *, size: Size = NO_SIZE, data: bytes | None = None
     ) -> None:
         """features [R,D], boxes [R,4] xyxy in 0..1; size: width and height in pixels; data: the picture's file."""
         if not self.width:
@@ -210,7 +206,7 @@ class CorpusWriter:
             self._write_header()
         features, boxes = features.astype(self.dtype), boxes.astype(np.float32)
         check_regions(image_id, features, boxes, self.width)
-        row = (image_id, self.regions, len(boxes), *(size or (None, None)))
+        row = (image_id, self.regions, len(boxes), *size)
         self.batch.append(dict(zip(IMAGES.names, (*row, data), strict=True)))
         if len(self.batch) == ROWS_PER_BATCH:
             self._write_batch()
@@ -255,7 +251,7 @@ class CorpusWriter:
             **{"format": FORMAT, "tool": f"vlx {__version__}", "reader": reader, "detector": detector},
             **{"dtype": self.dtype, "region_dim": self.width, "regions": self.regions, "images": self.images},
             **{"examples": self.examples, "source": source},
-            "files": {path.name: path.stat().st_size for path in self.folder.iterdir()},
+            "files": {path.name: path.stat().st_size for path in sorted(self.folder.iterdir())},
             "fingerprint": hashlib.sha256(content.encode()).hexdigest(),
         }
         (self.folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")

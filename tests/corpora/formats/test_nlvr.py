@@ -67,7 +67,10 @@ def test_structured_rep_and_evals_change_nothing(source: Path) -> None:
     [
         (lambda row: row.update(label="2"), "dev.json:2: label is '2', expected true or false"),
         (lambda row: row.update(identifier="0-0"), "dev.json:2: identifier 0-0 found twice"),
-        (lambda row: row.update(identifier="../0-0"), "dev.json:2: identifier '../0-0', expected <sentence>-<picture>"),
+        (
+            lambda row: row.update(identifier="../0-0"),
+            "dev.json:2: identifier is '../0-0', expected <sentence>-<picture>",
+        ),
         (
             lambda row: row.update(identifier="0-7"),
             r"statement 0-7: picture dev-0-7-0 is not in .*images.tar \(4 pictures\)",

@@ -101,7 +101,7 @@ def test_the_manifest_names_every_source_with_size_and_checksum(source: Path) ->
         (lambda row: row.update(label="maybe"), r"dev.json:2: label is 'maybe', expected true or false"),
         (lambda row: row.pop("label"), "dev.json:2: label is None"),
         (lambda row: row.update(identifier="dev-0-0-0"), "dev.json:2: identifier dev-0-0-0 found twice"),
-        (lambda row: row.update(identifier="dev-0-0"), "dev.json:2: identifier 'dev-0-0', expected <split>-<set>"),
+        (lambda row: row.update(identifier="dev-0-0"), "dev.json:2: identifier is 'dev-0-0', expected <split>-<set>"),
         (lambda row: row.update(identifier="../../etc-0-0-0"), "dev.json:2: identifier "),
         (lambda row: row.update(identifier="dev-٣-0-0"), "dev.json:2: identifier "),
         (lambda row: row.update(identifier="dev-7-0-0"), "statement dev-7-0-0 needs dev-7-0-img0, absent among 24"),

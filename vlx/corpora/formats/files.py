@@ -14,8 +14,8 @@ from PIL import Image
 from vlx.errors import CorpusError
 
 PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg"}
-HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")  # json may hold one, no file can
-LABELS = {"true": 1, "false": 0}
+TEXT = re.compile(r"\s*[^\s\ud800-\udfff][^\ud800-\udfff]*")  # json may hold half a character, no file can
+LABEL = re.compile("true|false", re.IGNORECASE)
 
 
 def records(path: Path, pattern: re.Pattern[str], shape: str) -> Iterator[tuple[str, re.Match[str], dict[str, Any]]]:
@@ -29,32 +29,30 @@ def records(path: Path, pattern: re.Pattern[str], shape: str) -> Iterator[tuple[
             raise CorpusError(f"{where}: not JSON ({error}). Expected one object a line; is it cut?") from None
         if not isinstance(record, dict):
             raise CorpusError(f"{where}: found {type(record).__name__}, expected one JSON object a line.")
-        identifier = text(record, "identifier", where)
-        match = pattern.fullmatch(identifier)
-        if not match:
-            raise CorpusError(f"{where}: identifier {ascii(identifier)[:60]}, expected {shape}. Correct the line.")
-        if identifier in seen:
-            raise CorpusError(f"{where}: identifier {identifier} found twice, expected once. Remove one of the lines.")
-        seen.add(identifier)
+        match = field(record, "identifier", where, pattern, shape)
+        if match[0] in seen:
+            raise CorpusError(f"{where}: identifier {match[0]} found twice, expected once. Remove one of the lines.")
+        seen.add(match[0])
         yield where, match, record
     if not seen:
         raise CorpusError(f"{path}: found no lines, expected one JSON object a line. Is the download complete?")
 
 
-def text(record: dict[str, Any], key: str, where: str) -> str:
-    """A field that must be text with something in it."""
+def field(
+    record: dict[str, Any], key: str, where: str, pattern: re.Pattern[str] = TEXT, shape: str = "text"
+) -> re.Match[str]:
+    """A field that must be text of a pattern. `shape`: the pattern in words."""
     value = record.get(key)
-    if not isinstance(value, str) or not value.strip() or HALF_A_CHARACTER.search(value):
-        raise CorpusError(f"{where}: {key} is {ascii(value)[:60]}, expected text. Correct the line.")
-    return value
+    match = pattern.fullmatch(value) if isinstance(value, str) else None
+    if not match:
+        raise CorpusError(f"{where}: {key} is {ascii(value)[:60]}, expected {shape}. Correct the line.")
+    return match
 
 
-def label(record: dict[str, Any], where: str) -> int:
-    """1 for true, 0 for false, in any case."""
-    value = record.get("label")
-    if str(value).lower() not in LABELS:
-        raise CorpusError(f"{where}: label is {ascii(value)[:60]}, expected true or false. Correct the line.")
-    return LABELS[str(value).lower()]
+def sentence_and_label(record: dict[str, Any], where: str) -> tuple[str, int]:
+    """label: 1 for true, 0 for false."""
+    label = field(record, "label", where, LABEL, "true or false")[0]
+    return field(record, "sentence", where)[0], int(label.lower() == "true")
 
 
 class Pictures:
@@ -90,9 +88,8 @@ def places(source: Path) -> Iterator[tuple[Path, tuple[Path, int, int]]]:
         return
     try:
         with tarfile.open(source, "r:") as archive:
-            yield from (
-                (Path(entry.name), (source, entry.offset_data, entry.size)) for entry in archive if entry.isreg()
-            )
+            for entry in filter(tarfile.TarInfo.isreg, archive):
+                yield Path(entry.name), (source, entry.offset_data, entry.size)
     except (tarfile.TarError, OSError, ValueError) as error:
         raise CorpusError(f"{source}: not a whole uncompressed tar ({error}). Get it again.") from None
 

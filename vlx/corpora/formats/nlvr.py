@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
 
-from vlx.corpora.formats.files import Pictures, label, records, require, text
+from vlx.corpora.formats.files import Pictures, field, records, require, sentence_and_label
 from vlx.corpora.regions import DETECTOR, detect
 from vlx.corpora.store import CorpusWriter, Statement
 from vlx.errors import CorpusError
@@ -58,9 +58,10 @@ def statements(path: Path, split: str) -> list[tuple[str, Statement]]:
     """(directory, statement); statements of one sentence are a group: n of the identifier n-m."""
     found = []
     for where, match, record in records(path, IDENTIFIER, "<sentence>-<picture>"):
+        text, label = sentence_and_label(record, where)
         images = [f"{split}-{match[0]}-0-box{box}" for box in range(len(BOXES))]
-        row = Statement(match[0], match[1], text(record, "sentence", where), images, label(record, where))
-        found.append((text(record, "directory", where), row))
+        row = Statement(match[0], match[1], text, images, label)
+        found.append((field(record, "directory", where)[0], row))
     return found
 
 

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vlx.corpora.formats.files import Pictures, label, records, text
+from vlx.corpora.formats.files import Pictures, field, records, sentence_and_label
 from vlx.corpora.regions import DETECTOR
-from vlx.corpora.store import CorpusWriter, Statement
+from vlx.corpora.store import NO_SIZE, CorpusWriter, Statement
 from vlx.errors import CorpusError
 from vlx.progress import meter
 
@@ -51,7 +51,7 @@ def read(files: dict[str, Path], writer: CorpusWriter) -> str:
                 raise CorpusError(f"{path}: statement {identifier} needs {name}, {absent}. Check source.")
             regions, boxes = split_boxes(features[name], f"{path}: picture {name}")
             data, picture = pictures.read(name, f"statement {identifier}") if pictures else (None, None)
-            writer.add_image(name, regions, boxes, size=picture.size if picture else None, data=data)
+            writer.add_image(name, regions, boxes, size=picture.size if picture else NO_SIZE, data=data)
             progress.advance()
     for split, rows in splits.items():
         writer.add_statements("nlvr2", split, rows)
@@ -62,11 +62,11 @@ def statements(path: Path) -> list[Statement]:
     """A split. Statements of one sentence, over its four pairs, are a group: the identifier without its pair."""
     found = []
     for where, match, record in records(path, IDENTIFIER, "<split>-<set>-<pair>-<sentence>"):
+        text, label = sentence_and_label(record, where)
         split, number, pair, sentence = match.groups()
         group, images = f"{split}-{number}--{sentence}", [f"{split}-{number}-{pair}-img{side}" for side in (0, 1)]
-        category = text(record, "synset", where) if record.get("synset") else ""
-        row = Statement(match[0], group, text(record, "sentence", where), images, label(record, where), category)
-        found.append(row)
+        category = field(record, "synset", where)[0] if record.get("synset") else ""
+        found.append(Statement(match[0], group, text, images, label, category))
     return found
 
 
