@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
+Picture = Callable[[str], Image.Image | None]  # image id -> picture
 Rows = Mapping[str, Sequence[Any]]  # identifier statement category image_ids label prediction score right
 SHOWN = {"Wrong": 24, "Right": 12}  # examples with pictures on the page
 THUMBNAIL = 160  # pixels
@@ -41,12 +42,10 @@ def confusion_figure(rows: Rows) -> Figure:
     figure, (axes,) = blank(5, 4.2)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for (row, column), count in np.ndenumerate(counts):
-        colour = "white" if shares[row, column] > 0.5 else "black"
-        text = f"{count:,}\n{shares[row, column]:.0%}"
+        text, colour = f"{count:,}\n{shares[row, column]:.0%}", "white" if shares[row, column] > 0.5 else "black"
         axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=15)
-    axes.set(xlabel="answer", ylabel="label", title=f"Answers to {counts.sum():,} statements")
-    axes.set_xticks(range(len(names)), names)
-    axes.set_yticks(range(len(names)), names)
+    ticks = {"xticks": range(len(names)), "yticks": range(len(names)), "xticklabels": names, "yticklabels": names}
+    axes.set(xlabel="answer", ylabel="label", title=f"Answers to {counts.sum():,} statements", **ticks)
     return figure
 
 
@@ -101,7 +100,7 @@ def comparison_figure(models: Sequence[Any]) -> Figure:
     return figure
 
 
-def prediction_files(split: str, rows: Rows, picture: Callable[[str], Image.Image | None]) -> dict[str, str]:
+def prediction_files(split: str, rows: Rows, picture: Picture) -> dict[str, str]:
     """Path under the artifacts -> text: a page of examples with their pictures, and the table of all predictions."""
     columns = [name for name in rows if name != "image_ids"]
     data = [list(row) for row in zip(*(rows[name] for name in columns), strict=True)]
@@ -111,7 +110,7 @@ def prediction_files(split: str, rows: Rows, picture: Callable[[str], Image.Imag
     }
 
 
-def page(split: str, rows: Rows, picture: Callable[[str], Image.Image | None]) -> str:
+def page(split: str, rows: Rows, picture: Picture) -> str:
     """The most confident mistakes first, then the most confident right answers."""
     order = np.argsort(-np.abs(np.asarray(rows["score"], float) - 0.5), kind="stable")
     parts = [f"<!doctype html><meta charset=utf-8><style>{STYLE}</style><h2>{escape(split)}</h2>"]
@@ -122,7 +121,7 @@ def page(split: str, rows: Rows, picture: Callable[[str], Image.Image | None]) -
     return "\n".join(parts)
 
 
-def card(rows: Rows, index: int, picture: Callable[[str], Image.Image | None]) -> str:
+def card(rows: Rows, index: int, picture: Picture) -> str:
     row = {name: values[index] for name, values in rows.items()}
     pictures = "".join(thumbnail(picture(image)) for image in row["image_ids"])
     return (

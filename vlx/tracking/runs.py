@@ -45,7 +45,6 @@ class Run:
         self.uploader = Uploader(self.journal, Sender(self.uri, folder).send, self.uri)
         self.stop = Stop()
         self.model = ""  # uuid of the last one
-        self.tables: set[str] = set()
 
     @property
     def id(self) -> str:
@@ -66,12 +65,10 @@ class Run:
         self.journal.append("artifact", path=os.path.relpath(path, self.folder), to=to)
 
     def log_text(self, text: str, to: str) -> None:
-        """`to`: path under the artifacts, as model_card.md. A name ending in .table.json is shown as a table."""
+        """`to`: path under the artifacts, as model_card.md. The last that ends in .table.json is shown as a table."""
         self.log_bytes(text.encode(), to)
         if to.endswith(".table.json"):
-            self.tables.add(to)
-            tables = [{"path": path, "type": "table"} for path in sorted(self.tables)]
-            self.set_tags({"mlflow.loggedArtifacts": json.dumps(tables)})
+            self.set_tags({"mlflow.loggedArtifacts": json.dumps([{"path": to, "type": "table"}])})
 
     def log_figure(self, figure: Figure, to: str) -> None:
         figure.savefig(buffer := BytesIO(), dpi=120)
