@@ -102,7 +102,7 @@ class TrainFields(RunFields):
     weight_decay: float = option(0.01, "not on biases and LayerNorms", low=0)
     max_grad_norm: float = option(1.0, "gradients are clipped to this norm", low=TINY)
     optimizer: str = option("adamw", "torch's, fused, or the originals'", choices=("adamw", "bert_adamw"))
-    precision: str = option("auto", "auto takes bf16 only where the device has it", choices=("auto", "fp32", "bf16"))
+    precision: str = option("auto", "auto takes bf16 on a GPU that has it", choices=("auto", "fp32", "bf16"))
     train_examples: int = option(0, "use only this many labelled training statements; 0: all", low=0)
     eval_every: int = option(250, "steps between evaluations on the validation split", low=1)
     checkpoint_every: int = option(100, "steps between checkpoints", low=1)
