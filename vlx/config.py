@@ -139,7 +139,7 @@ class DistillConfig(TrainFields, ModelFields, DataFields):
     warmup_steps: int = option(50, "steps of rising learning rate", low=0)
     train_examples: int = option(4_000, "labelled statements the student sees (the teacher sees all); 0: all", low=0)
     teacher: str = option("", "folder or models:/name@alias; empty: trained here, once for each corpus")
-    teacher_steps: int = option(1_750, "optimizer steps of a teacher trained here", low=1)
+    teacher_steps: int = option(2_500, "optimizer steps of a teacher trained here", low=1)
     teacher_lr: float = option(5e-4, "peak learning rate of a teacher trained here", low=TINY)
     method: str = option("kd", "kd: vanilla; mkd: full, text-only and image-only views", choices=("kd", "mkd"))
     alpha: float = option(0.5, "weight of the distillation loss against the task loss", low=0, high=1)
