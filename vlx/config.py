@@ -252,8 +252,9 @@ def did_you_mean(word: str, known: Sequence[str]) -> str:
 
 
 def describe_range(low: float, high: float) -> str:
-    bottom = "above 0" if low == TINY else f"of at least {low:g}"
-    return f"from {low:g} to {high:g}" if math.isfinite(high) else bottom
+    if math.isfinite(high):
+        return f"from {low:g} to {high:g}"
+    return "above 0" if low == TINY else f"of at least {low:g}"
 
 
 def describe(spec: dataclasses.Field[Any]) -> str:

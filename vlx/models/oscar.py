@@ -64,7 +64,7 @@ class Encoder(nn.Module):
                 eps=config.layer_norm_eps,
                 dropout=config.hidden_dropout_prob,
                 attention_dropout=config.attention_probs_dropout_prob,
-            )
+            )  # fmt: skip
             for _ in range(config.num_hidden_layers)
         )
 
@@ -86,13 +86,9 @@ class Bert(nn.Module):
     def __init__(self, config: OscarConfig) -> None:
         super().__init__()
         self.embeddings = Embeddings(
-            config.vocab_size,
-            config.hidden_size,
-            config.max_position_embeddings,
-            config.type_vocab_size,
-            eps=config.layer_norm_eps,
-            dropout=config.hidden_dropout_prob,
-        )
+            config.vocab_size, config.hidden_size, config.max_position_embeddings, config.type_vocab_size,
+            eps=config.layer_norm_eps, dropout=config.hidden_dropout_prob,
+        )  # fmt: skip
         self.encoder = Encoder(config)
         self.pooler = Pooler(config.hidden_size)
         self.img_embedding = nn.Linear(config.img_feature_dim, config.hidden_size)

@@ -58,15 +58,9 @@ def open_data(corpus: Corpus, task: Task, tokenizer: WordPiece, cfg: ModelFields
 
 
 def open_split(
-    corpus: Corpus,
-    task: Task,
-    name: str,
-    tokenizer: WordPiece,
-    *,
-    max_text_tokens: int,
-    max_regions: int,
-    limit: int = 0,
-) -> Split:
+    corpus: Corpus, task: Task, name: str, tokenizer: WordPiece,
+    *, max_text_tokens: int, max_regions: int, limit: int = 0,
+) -> Split:  # fmt: skip
     """Encode a split, or its first `limit` whole examples if limit > 0 (a fixed, label-free choice)."""
     examples = corpus.examples(task.name, name)
     if limit:

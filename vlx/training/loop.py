@@ -10,14 +10,12 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
 
 import torch
-from accelerate import Accelerator
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
+from vlx import tracking
 from vlx.config import TrainFields
 from vlx.errors import TrainingError
 from vlx.objectives import Objective
@@ -25,32 +23,12 @@ from vlx.progress import meter
 from vlx.training.batching import Split, epoch_batches
 from vlx.training.device import accelerator_for
 from vlx.training.optim import build_optimizer, linear_factor, set_lr
+from vlx.training.reptile import Reptile
 from vlx.training.state import Progress, load_checkpoint, save_checkpoint, save_weights
 
 log = logging.getLogger("vlx")
 Batch = dict[str, Tensor]
 Validate = Callable[[nn.Module], dict[str, float]]  # must hold "accuracy", by which the best step is chosen
-
-
-class Run(Protocol):
-    """What the loop needs of a tracking run."""
-
-    def log_metrics(self, metrics: dict[str, float], *, step: int) -> None: ...
-
-    def stop_if_asked(self, before: Callable[[], None]) -> None: ...
-
-
-class Hook(Protocol):
-    """Something that also moves before each step, with its own module and optimizer in the checkpoint (Reptile)."""
-
-    @property
-    def teacher(self) -> nn.Module: ...
-    @property
-    def optimizer(self) -> Optimizer: ...
-
-    def before_step(
-        self, student: nn.Module, batches: Sequence[Batch], step: int, accelerator: Accelerator
-    ) -> dict[str, float]: ...
 
 
 @dataclass(frozen=True)
@@ -65,7 +43,7 @@ class Trainer:
     """Model, optimizer, hook and position. `step` makes one update from one global batch."""
 
     def __init__(
-        self, model: nn.Module, objective: Objective, cfg: TrainFields, *, total: int, hook: Hook | None = None
+        self, model: nn.Module, objective: Objective, cfg: TrainFields, *, total: int, hook: Reptile | None = None
     ) -> None:
         self.accelerator = accelerator_for(cfg.precision)
         optimizer = build_optimizer(model, cfg.optimizer, lr=cfg.lr, weight_decay=cfg.weight_decay)
@@ -116,17 +94,9 @@ class Trainer:
 
 
 def fit(
-    model: nn.Module,
-    objective: Objective,
-    train: Split,
-    validate: Validate,
-    cfg: TrainFields,
-    run: Run,
-    *,
-    folder: Path,
-    title: str,
-    hook: Hook | None = None,
-) -> Best:
+    model: nn.Module, objective: Objective, train: Split, validate: Validate, cfg: TrainFields, run: tracking.Run,
+    *, folder: Path, title: str, hook: Reptile | None = None,
+) -> Best:  # fmt: skip
     """Train `model` in place and leave it with its best weights; a hook's teacher keeps its last.
 
     `folder` holds the checkpoints: the same folder again continues to the same bits, and returns at once when done.
@@ -145,7 +115,9 @@ def total_steps(cfg: TrainFields, examples: int) -> int:
     return cfg.steps or cfg.epochs * math.ceil(examples / cfg.batch_size)
 
 
-def train_to_end(trainer: Trainer, train: Split, validate: Validate, run: Run, *, folder: Path, title: str) -> None:
+def train_to_end(
+    trainer: Trainer, train: Split, validate: Validate, run: tracking.Run, *, folder: Path, title: str
+) -> None:
     progress, cfg = trainer.progress, trainer.cfg
     speed = Speed()
     with meter(title, trainer.total) as bar:
@@ -166,7 +138,7 @@ def train_to_end(trainer: Trainer, train: Split, validate: Validate, run: Run, *
             progress.epoch, progress.batch = progress.epoch + 1, 0
 
 
-def after_step(trainer: Trainer, validate: Validate, run: Run, speed: "Speed", folder: Path) -> None:
+def after_step(trainer: Trainer, validate: Validate, run: tracking.Run, speed: "Speed", folder: Path) -> None:
     """Log, evaluate and save where the step number asks for it."""
     progress, cfg = trainer.progress, trainer.cfg
     step, last = progress.step, progress.step == trainer.total
@@ -208,7 +180,7 @@ def save_result(trainer: Trainer, folder: Path) -> None:
             shutil.rmtree(old) if old.is_dir() else old.unlink()
 
 
-def restore_best(folder: Path, model: nn.Module, hook: Hook | None) -> Best:
+def restore_best(folder: Path, model: nn.Module, hook: Reptile | None) -> Best:
     best = Best(**json.loads((folder / "done.json").read_text(encoding="utf-8")))
     model.load_state_dict(load_file(best_file(folder, best.step)))
     if hook:
@@ -224,22 +196,14 @@ class Speed:
     """Examples a second and the share of padding since the last reading."""
 
     def __init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
         self.started, self.examples, self.real, self.places = time.monotonic(), 0, 0, 0
 
     def count(self, batches: Sequence[Batch]) -> None:
-        for batch in batches:
-            self.examples += len(batch["input_ids"])
-            self.real += int((batch["layout"] >= 0).sum())
-            self.places += batch["layout"].numel()
+        for layout in (batch["layout"] for batch in batches):
+            self.real, self.places = self.real + int((layout >= 0).sum()), self.places + layout.numel()
+        self.examples += sum(len(batch["input_ids"]) for batch in batches)
 
     def read(self) -> dict[str, float]:
-        seconds = time.monotonic() - self.started
-        values = {
-            "train/examples_per_second": self.examples / seconds,
-            "train/padding_share": 1 - self.real / max(self.places, 1),
-        }
-        self.reset()
-        return values
+        rate, share = self.examples / (time.monotonic() - self.started), 1 - self.real / max(self.places, 1)
+        self.started, self.examples, self.real, self.places = time.monotonic(), 0, 0, 0
+        return {"train/examples_per_second": rate, "train/padding_share": share}

@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -46,37 +47,22 @@ def new_model(cfg: Trained, task: tasks.Task, corpus: Corpus) -> Loaded:
     texts = corpus.examples(task.name, task.splits.train)["sentence"]
     tokenizer = WordPiece.load(Path(cfg.vocab)) if cfg.vocab else WordPiece.train(texts, size=cfg.vocab_size)
     config = OscarConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=cfg.hidden_size,
-        num_hidden_layers=cfg.layers,
-        num_attention_heads=cfg.heads,
-        intermediate_size=cfg.intermediate_size,
-        hidden_dropout_prob=cfg.dropout,
-        attention_probs_dropout_prob=cfg.attention_dropout,
-        max_position_embeddings=cfg.max_text_tokens,
-        initializer_range=cfg.initializer_range,
-        img_feature_dim=corpus.region_dim + 6,
-        classifier=cfg.classifier,
-        num_choice=task.num_images,
-        num_labels=task.num_labels,
-    )
+        vocab_size=len(tokenizer), max_position_embeddings=cfg.max_text_tokens, img_feature_dim=corpus.region_dim + 6,
+        hidden_size=cfg.hidden_size, num_hidden_layers=cfg.layers, num_attention_heads=cfg.heads,
+        intermediate_size=cfg.intermediate_size, initializer_range=cfg.initializer_range,
+        hidden_dropout_prob=cfg.dropout, attention_probs_dropout_prob=cfg.attention_dropout,
+        classifier=cfg.classifier, num_choice=task.num_images, num_labels=task.num_labels,
+    )  # fmt: skip
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(cfg.seed)
         model = Oscar(config)
     return Loaded(model, tokenizer, meta_of(cfg, task, corpus), LoadReport("from scratch"))
 
 
-def meta_of(cfg: ModelFields, task: tasks.Task, corpus: Corpus) -> dict[str, str | int]:
-    return {
-        "system": cfg.model,
-        "task": task.name,
-        "num_images": task.num_images,
-        "region_dim": corpus.region_dim,
-        "detector": corpus.detector,
-        "max_text_tokens": cfg.max_text_tokens,
-        "max_regions": cfg.max_regions,
-        "data_fingerprint": corpus.fingerprint,
-    }
+def meta_of(cfg: ModelFields, task: tasks.Task, corpus: Corpus) -> dict[str, Any]:
+    meta: dict[str, Any] = {"system": cfg.model, "task": task.name, "num_images": task.num_images}
+    meta |= {"max_text_tokens": cfg.max_text_tokens, "max_regions": cfg.max_regions, "detector": corpus.detector}
+    return meta | {"region_dim": corpus.region_dim, "data_fingerprint": corpus.fingerprint}
 
 
 def load_for(uri: str, task: tasks.Task, corpus: Corpus, *, new_head: bool = False) -> Loaded:

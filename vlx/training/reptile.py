@@ -17,20 +17,10 @@ class Reptile:
     """A loop hook that owns the teacher's optimizer. The objective holds the same teacher, so it sees every move."""
 
     def __init__(
-        self,
-        teacher: PreTrainedModel,
-        student: PreTrainedModel,
-        objective: Objective,
-        *,
-        strategy: str,
-        meta_lr: float,
-        inner_lr: float,
-        warmup: int,
-        total: int,
-        optimizer: str = "adamw",
-        weight_decay: float = 0.0,
-        max_grad_norm: float = 1.0,
-    ) -> None:
+        self, teacher: PreTrainedModel, student: PreTrainedModel, objective: Objective, *, strategy: str,
+        meta_lr: float, inner_lr: float, warmup: int, total: int, optimizer: str, weight_decay: float,
+        max_grad_norm: float,
+    ) -> None:  # fmt: skip
         self.teacher, self.objective = teacher, objective
         self.meta_lr, self.inner_lr, self.warmup, self.total = meta_lr, inner_lr, warmup, total
         self.name, self.weight_decay, self.max_grad_norm = optimizer, weight_decay, max_grad_norm

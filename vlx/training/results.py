@@ -38,16 +38,9 @@ class Result:
 
 
 def publish(
-    run: tracking.Run,
-    loaded: Loaded,
-    data: Data,
-    task: Task,
-    best: Best,
-    *,
-    role: str,
-    title: str,
-    tags: dict[str, str],
-) -> Result:
+    run: tracking.Run, loaded: Loaded, data: Data, task: Task, best: Best,
+    *, role: str, title: str, tags: dict[str, str],
+) -> Result:  # fmt: skip
     """Score the best weights on the test split, log all about them, register them as vlx-<task>-<role>."""
     folder = checkpoints.save(run.folder / "model", loaded.model, loaded.tokenizer, loaded.meta)
     scores = score(run, loaded, data.test, task, step=best.step)

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 log = logging.getLogger("vlx")
+STATES = "states.pt"  # of optimizers and generators; read with weights_only=True
 KEEP = 2  # newest checkpoints kept; an older one stands in for a damaged one
 
 
@@ -39,14 +39,11 @@ def save_checkpoint(
     partial = folder / f".{final.name}.{os.getpid()}"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    layout = {name: pack_optimizer(optimizer) for name, optimizer in optimizers.items()}
     for name, module in modules.items():
         save_file(contiguous(module.state_dict()), partial / f"{name}.safetensors")
-    for name, (tensors, _) in layout.items():
-        save_file(tensors, partial / f"{name}.optimizer.safetensors")
-    save_file(random_states(), partial / "random.safetensors")
-    record = {"progress": asdict(progress), "optimizers": {name: groups for name, (_, groups) in layout.items()}}
-    record["sha256"] = {file.name: digest(file) for file in sorted(partial.iterdir())}
+    states = {name: optimizer.state_dict() for name, optimizer in optimizers.items()}
+    torch.save({"optimizers": states, "random": random_states()}, partial / STATES)
+    record = {"progress": asdict(progress), "sha256": {file.name: digest(file) for file in sorted(partial.iterdir())}}
     (partial / "state.json").write_text(json.dumps(record), encoding="utf-8")
     for file in partial.iterdir():
         flush(file)
@@ -67,10 +64,10 @@ def load_checkpoint(folder: Path, modules: dict[str, nn.Module], optimizers: dic
             continue
         for name, module in modules.items():
             module.load_state_dict(load_file(saved / f"{name}.safetensors"))
+        states = torch.load(saved / STATES, map_location="cpu", weights_only=True)
         for name, optimizer in optimizers.items():
-            tensors = load_file(saved / f"{name}.optimizer.safetensors")
-            unpack_optimizer(optimizer, tensors, record["optimizers"][name])
-        restore_random_states(load_file(saved / "random.safetensors"))
+            optimizer.load_state_dict(states["optimizers"][name])
+        restore_random_states(states["random"])
         return Progress(**record["progress"])
     return None
 
@@ -83,44 +80,22 @@ def read_record(saved: Path) -> dict[str, Any] | None:
         if not damaged:
             return record
         reason = f"{', '.join(damaged)} changed since it was written"
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError) as error:
         reason = f"{type(error).__name__}: {error}"
     log.warning("%s: damaged checkpoint (%s); going back to the one before.", saved, reason)
     return None
 
 
-def pack_optimizer(optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """An optimizer's state as named tensors and plain values."""
-    state = optimizer.state_dict()
-    entries = [(f"{index}.{key}", value) for index, values in state["state"].items() for key, value in values.items()]
-    tensors = {name: value for name, value in entries if isinstance(value, Tensor)}
-    plain = {name: value for name, value in entries if not isinstance(value, Tensor)}
-    return contiguous(tensors), {"plain": plain, "groups": state["param_groups"]}
-
-
-def unpack_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor], layout: dict[str, Any]) -> None:
-    state: dict[int, dict[str, Any]] = {}
-    for name, value in (tensors | layout["plain"]).items():
-        index, key = name.split(".", 1)
-        state.setdefault(int(index), {})[key] = value
-    for group in layout["groups"]:
-        group["betas"] = tuple(group["betas"])
-    optimizer.load_state_dict({"state": state, "param_groups": layout["groups"]})
-
-
-def random_states() -> dict[str, Tensor]:
+def random_states() -> dict[str, list[Tensor]]:
     """torch's generators; vlx draws from no other (order and data come from (seed, epoch, index))."""
-    states = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        states |= {f"cuda{index}": state for index, state in enumerate(torch.cuda.get_rng_state_all())}
-    return states
+    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"cpu": [torch.get_rng_state()], "cuda": gpus}
 
 
-def restore_random_states(states: dict[str, Tensor]) -> None:
-    torch.set_rng_state(states["cpu"])
-    for name, state in states.items():
-        if name.startswith("cuda"):
-            torch.cuda.set_rng_state(state, int(name[4:]))
+def restore_random_states(states: dict[str, list[Tensor]]) -> None:
+    torch.set_rng_state(states["cpu"][0])
+    if states["cuda"]:
+        torch.cuda.set_rng_state_all(states["cuda"])
 
 
 def save_weights(model: nn.Module, path: Path) -> None:
