@@ -82,7 +82,7 @@ def test_students_and_their_one_teacher_are_finished_runs_with_descriptions(clie
 
 def test_a_run_holds_options_curves_figures_predictions_and_data(client: MlflowClient) -> None:
     run = runs(client, "student")[0]
-    assert run.data.params["config/alpha"] == "0.5" and run.data.params["task"] == "nlvr2"
+    assert run.data.params["config/alpha"] == "0.9" and run.data.params["task"] == "nlvr2"
     steps = [point.step for point in client.get_metric_history(run.info.run_id, "val/accuracy")]
     assert steps == [3, 6]
     kept = artifacts(client, run)
