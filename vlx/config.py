@@ -165,7 +165,6 @@ class EvaluateConfig(DataFields, RunFields):
 
     model: str = option("models:/vlx-nlvr2-student@champion", "folder, original checkpoint or registered version")
     split: str = option("", "a split of the corpus; empty: the task's test split")
-    batch_size: int = option(128, "statements at a time", low=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,13 +186,9 @@ class SyncConfig(Config):
 
 
 VERBS: dict[str, type[Config]] = {
-    "prepare": PrepareConfig,
-    "finetune": FinetuneConfig,
-    "distill": DistillConfig,
-    "evaluate": EvaluateConfig,
-    "promote": PromoteConfig,
-    "sync": SyncConfig,
-}
+    "prepare": PrepareConfig, "finetune": FinetuneConfig, "distill": DistillConfig,
+    "evaluate": EvaluateConfig, "promote": PromoteConfig, "sync": SyncConfig,
+}  # fmt: skip
 C = TypeVar("C", bound=Config)
 
 
@@ -279,3 +274,5 @@ def launch(main: Callable[[C], Any], schema: type[C]) -> None:
     except UserError as error:
         sys.stderr.write(f"vlx: {one_line(str(error))}\n")
         raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:  # the run has said that it was stopped
+        raise SystemExit(130) from None

@@ -112,3 +112,24 @@ def test_ten_kills_change_no_bit_and_lose_and_double_no_metric(tmp_path: Path) -
     assert histories(stores[parts]) == histories(stores[whole])
     (run,) = (parts / "outputs" / "runs").iterdir()
     assert json.loads((run / "result.json").read_text())["version"] == "1"
+
+
+@pytest.mark.parametrize(("kind", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_the_step_and_tells_mlflow(tmp_path: Path, kind: signal.Signals, code: int) -> None:
+    store = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    process = start(tmp_path, store)
+    checkpoints = tmp_path / "outputs" / "teachers"
+    while not list(checkpoints.glob("*/training/step-*")):
+        assert process.poll() is None, (tmp_path / "log.txt").read_text()[-3000:]
+        time.sleep(0.01)
+    process.send_signal(kind)
+    assert process.wait(timeout=120) == code
+    runs = MlflowClient(store).search_runs(["1"])
+    assert {run.info.status for run in runs} == {"KILLED"}
+    (newest,) = [sorted(folder.glob("step-*"))[-1] for folder in checkpoints.glob("*/training")]
+    steps = [json.loads(line)["step"] for line in journal(newest).splitlines() if '"op": "metrics"' in line]
+    assert int(newest.name.removeprefix("step-")) >= max(steps)
+
+
+def journal(checkpoint: Path) -> str:
+    return (checkpoint.parents[1] / "journal.jsonl").read_text()
