@@ -19,7 +19,7 @@ THUMBNAIL = 160  # pixels
 CATEGORIES = 12  # in the figure: the largest
 BINS = 10
 BLUE, ORANGE, GREY = "#2b6cb0", "#dd6b20", "#8a8f98"
-STYLE = "body{font:14px sans-serif}article{display:inline-block;vertical-align:top;width:350px;margin:12px}"
+STYLE = "body{font:14px sans-serif}article{display:inline-block;width:350px;margin:12px}img{margin-right:6px}"
 
 
 def prediction_figures(rows: Rows, chance: float) -> dict[str, Figure]:
