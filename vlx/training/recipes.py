@@ -18,6 +18,7 @@ from vlx.models.student import set_dropout, student_from
 from vlx.objectives import Objective, distillation, supervised
 from vlx.tokenization import WordPiece
 from vlx.training.batching import Data, Split, open_data, open_split
+from vlx.training.device import accelerator_for
 from vlx.training.evaluation import validator
 from vlx.training.loop import Best, fit, total_steps
 from vlx.training.optim import linear_factor
@@ -133,6 +134,7 @@ def train_student(
 ) -> Result:
     """Distil `teacher` into a student made from it, then publish. With reptile the teacher moves."""
     student, title = start_student(cfg, task, data, teacher), "distilled student"
+    teacher.model.to(accelerator_for(cfg.precision).device)
     objective = distillation(cfg.method, teacher.model, task.loss, alpha=cfg.alpha, temperature=cfg.temperature)
     hook = reptile(cfg, teacher.model, student.model, objective, data) if cfg.reptile else None
     best = learn(student.model, objective, data, task, cfg, run, title, hook)
