@@ -137,7 +137,7 @@ class DistillConfig(TrainFields, ModelFields, DataFields):
 
     steps: int = option(500, "optimizer steps of the student; 0: count in epochs", low=0)
     warmup_steps: int = option(50, "steps of rising learning rate", low=0)
-    train_examples: int = option(1_000, "labelled statements the student sees (the teacher sees all); 0: all", low=0)
+    train_examples: int = option(400, "labelled statements the student sees (the teacher sees all); 0: all", low=0)
     teacher: str = option("", "folder or models:/name@alias; empty: trained here, once for each corpus")
     teacher_steps: int = option(3_500, "optimizer steps of a teacher trained here", low=1)
     teacher_lr: float = option(5e-4, "peak learning rate of a teacher trained here", low=TINY)
