@@ -1,6 +1,7 @@
 """Every test: no network beyond this machine, its own working directory, a tracking store of its own session."""
 
 import os
+import signal
 import socket
 import sys
 import tempfile
@@ -15,6 +16,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 for inherited in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_REGISTRY_URI"):
     os.environ.pop(inherited, None)
+
+# A background job of a script ignores these, and so would every process that a test starts.
+for kind in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(kind) == signal.SIG_IGN:
+        signal.signal(kind, signal.default_int_handler if kind == signal.SIGINT else signal.SIG_DFL)
 
 import pytest  # noqa: E402
 

@@ -46,7 +46,7 @@ def publish(
     scores = score(run, loaded, data.test, task, step=best.step)
     size, latency = parameters(loaded.model), latency_ms(loaded.model, data.test)
     run.log_metrics({"model/parameters": float(size), "model/latency_ms": latency}, step=best.step)
-    warning = chance_warning(task, data.validation, best.value)
+    warning = chance_warning(task, data.validation, best.value) or chance_warning(task, data.test, scores["accuracy"])
     facts = {
         "task": task.name,
         "system": loaded.meta["system"],
