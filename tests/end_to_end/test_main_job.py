@@ -93,13 +93,13 @@ def test_a_run_holds_options_curves_figures_predictions_and_data(client: MlflowC
 
 
 def test_versions_carry_their_lineage_and_the_champion_answers(
-    client: MlflowClient, story: tuple[Path, str, str]
+    client: MlflowClient, story: tuple[Path, str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     version = client.get_model_version_by_alias("vlx-nlvr2-student", "champion")
     assert version.tags["teacher"] == "models:/vlx-nlvr2-teacher/1"
     assert version.tags["teacher_run"] == runs(client, "teacher")[0].info.run_id
     assert {"data_fingerprint", "val/accuracy", "test/consistency", "system", "split"} <= set(version.tags)
-    mlflow.set_tracking_uri(f"sqlite:///{story[0] / 'mlflow.db'}")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{story[0] / 'mlflow.db'}")
     model = mlflow.pyfunc.load_model("models:/vlx-nlvr2-student@champion")
     picture = str(story[0] / "picture.png")
     from PIL import Image, ImageDraw

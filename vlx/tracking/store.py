@@ -34,7 +34,7 @@ def connect(uri: str) -> MlflowClient:
     if local:
         path.parent.mkdir(parents=True, exist_ok=True)
     with ExclusiveFileLock(f"{path}.lock") if local else nullcontext():
-        client = MlflowClient(uri)
+        client = MlflowClient(uri, registry_uri=os.environ.get("MLFLOW_REGISTRY_URI") or uri)
         client.search_experiments(max_results=1)
     return client
 
