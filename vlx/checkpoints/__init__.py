@@ -22,7 +22,7 @@ META = "vlx.json"  # what config.json cannot say: task, images, detector, length
 @dataclass
 class Loaded:
     """A model and all it needs to be used again. meta: system, task, num_images, region_dim, detector, max_text_tokens,
-    max_regions, data_fingerprint, and for a registered version its `uri` and `version`."""
+    max_regions, data_fingerprint, and where it was loaded from, `uri`."""
 
     model: PreTrainedModel
     tokenizer: WordPiece

@@ -18,13 +18,13 @@ EVAL_BATCH = 128
 LATENCY_RUNS = 40
 
 
-def predict(model: nn.Module, split: Split, *, batch_size: int = EVAL_BATCH, title: str = "") -> np.ndarray:
+def predict(model: nn.Module, split: Split) -> np.ndarray:
     """Probabilities [examples, A] in the order of the split; the processes share the work."""
     model.eval()
     state, device = PartialState(), next(model.parameters()).device
-    batches = sorted_batches(split.lengths, batch_size)[state.process_index :: state.num_processes]
+    batches = sorted_batches(split.lengths, EVAL_BATCH)[state.process_index :: state.num_processes]
     found: list[tuple[list[int], np.ndarray]] = []
-    with torch.no_grad(), meter(title or f"scoring {split.name}", len(batches)) as bar:
+    with torch.no_grad(), meter(f"scoring {split.name}", len(batches)) as bar:
         for indices in batches:
             batch = {name: x.to(device) for name, x in split.batch(indices).items()}
             found.append((indices, model(batch).logits.float().softmax(-1).cpu().numpy()))

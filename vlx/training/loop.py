@@ -3,7 +3,6 @@
 import json
 import logging
 import math
-import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -25,6 +24,7 @@ from vlx.training.device import accelerator_for
 from vlx.training.optim import build_optimizer, linear_factor, set_lr
 from vlx.training.reptile import Reptile
 from vlx.training.state import Progress, load_checkpoint, save_checkpoint, save_weights
+from vlx.workspace import write_json
 
 log = logging.getLogger("vlx")
 Batch = dict[str, Tensor]
@@ -172,9 +172,7 @@ def save_result(trainer: Trainer, folder: Path) -> None:
     if trainer.hook:
         save_weights(trainer.hook.teacher, folder / "teacher.safetensors")
     best = Best(trainer.progress.best_value, trainer.progress.best_step)
-    partial = folder / f".done.{os.getpid()}"
-    partial.write_text(json.dumps(asdict(best)), encoding="utf-8")
-    os.replace(partial, folder / "done.json")
+    write_json(folder / "done.json", asdict(best))
     for old in [*folder.glob("step-*"), *folder.glob("best-*.safetensors")]:
         if old != best_file(folder, best.step):
             shutil.rmtree(old) if old.is_dir() else old.unlink()

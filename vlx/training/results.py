@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from vlx.tasks import Task
 from vlx.training.batching import Data, Split
 from vlx.training.evaluation import is_at_chance, latency_ms, parameters, predict
 from vlx.training.loop import Best
-from vlx.workspace import RESULT
+from vlx.workspace import RESULT, write_json
 
 log = logging.getLogger("vlx")
 
@@ -108,9 +107,7 @@ def chance_warning(task: Task, split: Split, accuracy: float) -> str:
 
 def finish(folder: Path, result: Result) -> None:
     """Mark the run in this folder as finished."""
-    partial = folder / f".{RESULT}.{os.getpid()}"
-    partial.write_text(json.dumps(asdict(result), indent=1), encoding="utf-8")
-    os.replace(partial, folder / RESULT)
+    write_json(folder / RESULT, asdict(result))
 
 
 def read_result(folder: Path) -> Result | None:
