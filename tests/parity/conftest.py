@@ -23,17 +23,19 @@ TOPICS: dict[str, list[str]] = json.loads((root() / "cases.json").read_text(enco
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A case of two topics is two tests: each topic asks its own questions of it."""
     if "case" not in metafunc.fixturenames:
         return
-    topics: dict[str, list[str]] = {}
-    for topic, cases in TOPICS.items():
-        for case in cases:
-            topics.setdefault(case, []).append(topic)
-    marked = [
-        pytest.param(root() / case, id=case, marks=[getattr(pytest.mark, topic) for topic in names])
-        for case, names in topics.items()
-    ]
-    metafunc.parametrize("case", marked)
+    metafunc.parametrize(
+        ("case", "family", "topic"),
+        [
+            pytest.param(
+                root() / case, case.split("/")[0], topic, id=f"{topic}-{case}", marks=getattr(pytest.mark, topic)
+            )
+            for topic, cases in TOPICS.items()
+            for case in cases
+        ],
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -3,12 +3,26 @@
 Shapes: B sequences, T text tokens, R regions, L = positions the encoder sees, H hidden.
 """
 
+from dataclasses import dataclass, field
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.modeling_layers import GradientCheckpointingLayer
+
+
+@dataclass
+class Output:
+    """M = sequences, that is examples x images. `hidden_states` and `attentions` are in the encoder's own layout."""
+
+    logits: Tensor  # [B,A]
+    pooled: Tensor  # [M,H]
+    text_hidden: Tensor  # [M,T,H]
+    region_hidden: Tensor  # [M,R,H]
+    hidden_states: tuple[Tensor, ...] = ()  # K+1 x [M,L,H], embeddings first
+    attentions: tuple[Tensor, ...] = ()  # K x [M,heads,L,L], after softmax
+    scores: dict[str, Tensor] = field(default_factory=dict)  # what further heads give, by name
 
 
 class Embeddings(nn.Module):
@@ -29,26 +43,27 @@ class Embeddings(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Multi-head attention, hidden [B,L,H], key_mask [B,L] (True = attend) -> context [B,L,H]."""
+    """Multi-head attention: hidden [B,L,H] looks at itself, or at context [B,C,E] -> [B,L,H].
 
-    def __init__(self, hidden: int, heads: int, *, dropout: float) -> None:
+    key_mask [B,C]: True = attend; H = width of the query, E = width of the context.
+    """
+
+    def __init__(self, hidden: int, heads: int, *, dropout: float, context: int | None = None) -> None:
         super().__init__()
         self.heads, self.dropout = heads, dropout
-        self.query, self.key, self.value = (
-            nn.Linear(hidden, hidden),
-            nn.Linear(hidden, hidden),
-            nn.Linear(hidden, hidden),
-        )
+        self.query = nn.Linear(hidden, hidden)
+        self.key, self.value = nn.Linear(context or hidden, hidden), nn.Linear(context or hidden, hidden)
 
     def split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [B,L,H] -> [B,heads,L,H/heads]
 
-    def forward(self, hidden: Tensor, key_mask: Tensor) -> Tensor:
-        query, key, value = self.split(self.query(hidden)), self.split(self.key(hidden)), self.split(self.value(hidden))
+    def forward(self, hidden: Tensor, key_mask: Tensor, context: Tensor | None = None) -> Tensor:
+        seen = hidden if context is None else context
+        query, key, value = self.split(self.query(hidden)), self.split(self.key(seen)), self.split(self.value(seen))
         dropout = self.dropout if self.training else 0.0
         mask = key_mask[:, None, None, :]
-        context = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
-        return context.transpose(1, 2).flatten(2)
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+        return mixed.transpose(1, 2).flatten(2)
 
 
 class DenseNorm(nn.Module):

@@ -3,14 +3,13 @@
 Parameter names are the original's, so that its checkpoints load as they are.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 
-from vlx.models.layers import Embeddings, Layer, Pooler, box_terms, pack, pack_mask, unpack
+from vlx.models.layers import Embeddings, Layer, Output, Pooler, box_terms, pack, pack_mask, unpack
 
 
 class OscarConfig(PretrainedConfig):
@@ -37,18 +36,6 @@ class OscarConfig(PretrainedConfig):
     cls_hidden_scale: int = 2
     num_choice: int = 1
     num_labels: int = 2
-
-
-@dataclass
-class Output:
-    """M = sequences, that is examples x images. `hidden_states` and `attentions` are in the encoder's own layout."""
-
-    logits: Tensor  # [B,A]
-    pooled: Tensor  # [M,H]
-    text_hidden: Tensor  # [M,T,H]
-    region_hidden: Tensor  # [M,R,H]
-    hidden_states: tuple[Tensor, ...] = ()  # K+1 x [M,L,H], embeddings first
-    attentions: tuple[Tensor, ...] = ()  # K x [M,heads,L,L], after softmax
 
 
 class Encoder(nn.Module):

@@ -1,0 +1,37 @@
+"""The heads that the systems share, with the originals' parameter names."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Transform(nn.Module):
+    """LayerNorm(gelu(dense(x))): [...,H] -> [...,O]."""
+
+    def __init__(self, hidden: int, outputs: int | None = None, *, eps: float = 1e-12) -> None:
+        super().__init__()
+        self.dense = nn.Linear(hidden, outputs or hidden)
+        self.LayerNorm = nn.LayerNorm(outputs or hidden, eps=eps)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.LayerNorm(F.gelu(self.dense(hidden)))
+
+
+class WordHead(nn.Module):
+    """Scores of every word: [...,H] -> [...,V]. The decoder is tied to the word embeddings, its bias stands beside."""
+
+    def __init__(self, hidden: int, vocab_size: int, *, eps: float = 1e-12) -> None:
+        super().__init__()
+        self.transform = Transform(hidden, eps=eps)
+        self.decoder = nn.Linear(hidden, vocab_size, bias=False)
+        self.bias = nn.Parameter(torch.zeros(vocab_size))
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.decoder(self.transform(hidden)) + self.bias
+
+
+def answer_head(inputs: int, hidden: int, answers: int, *, eps: float = 1e-12) -> nn.Sequential:
+    """LXMERT's head over pooled vectors: [...,inputs] -> [...,answers]."""
+    return nn.Sequential(
+        nn.Linear(inputs, hidden), nn.GELU(), nn.LayerNorm(hidden, eps=eps), nn.Linear(hidden, answers)
+    )
