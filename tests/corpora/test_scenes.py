@@ -35,7 +35,7 @@ def test_every_sentence_is_true_of_two_of_its_four_pairs(corpus: corpora.Corpus)
         labels, sentences = defaultdict(list), defaultdict(set)
         for row in corpus.examples("nlvr2", split):
             labels[row["group"]].append(row["label"])
-            sentences[row["group"]].add(row["sentence"])
+            sentences[row["group"]].add(row["text"])
         assert {tuple(sorted(group)) for group in labels.values()} == {(0, 0, 1, 1)}
         assert all(len(group) == 1 for group in sentences.values())
 

@@ -10,20 +10,21 @@ import numpy as np
 import pytest
 
 from vlx import corpora
-from vlx.corpora import Statement, store
-from vlx.corpora.store import CorpusWriter
+from vlx.corpora import Example
+from vlx.corpora import writer as writer_module
+from vlx.corpora.writer import CorpusWriter
 from vlx.errors import CorpusError
 
 FEATURES = np.arange(6, dtype=np.float32).reshape(2, 3)
 BOXES = np.array([[0, 0, 0.5, 0.5], [0.25, 0.25, 1, 1]], np.float32)
-ROW = Statement("dev-0-0-0", "dev-0--0", "A dog.", ["a", "b"], 1, "dog")
+ROW = Example("dev-0-0-0", "A dog.", ["a", "b"], label=1, group="dev-0--0", category="dog")
 
 
 def write(out: Path, *, sentence: str = "A dog.", dtype: str = "float16", scale: float = 1.0) -> corpora.Corpus:
     with CorpusWriter(out, dtype=dtype) as writer:
         writer.add_image("a", FEATURES * scale, BOXES, size=(64, 48), data=None)
         writer.add_image("b", FEATURES[:1], BOXES[:1])
-        writer.add_statements("nlvr2", "dev", [ROW._replace(sentence=sentence)])
+        writer.add_examples("nlvr2", "dev", [ROW._replace(text=sentence)])
         writer.commit(reader="test", detector="external", source=[])
     return corpora.open(out)
 
@@ -111,7 +112,7 @@ def test_unknown_names_are_answered_with_the_known_ones(tmp_path: Path) -> None:
         (FEATURES * np.nan, BOXES, "a feature is NaN"),
         (FEATURES * 1e6, BOXES, "beyond float16"),
         (FEATURES, BOXES * 2, "within 0..1"),
-        (FEATURES, BOXES[:, [2, 1, 0, 3]], "x1 < x2"),
+        (FEATURES, BOXES[:, [2, 1, 0, 3]], "x1 <= x2"),
         (FEATURES, BOXES * np.nan, "within 0..1"),
     ],
 )
@@ -126,7 +127,7 @@ def test_impossible_regions_are_refused(tmp_path: Path, features: np.ndarray, bo
 def test_an_empty_corpus_is_refused(tmp_path: Path) -> None:
     with CorpusWriter(tmp_path / "corpus") as writer:
         writer.add_image("a", FEATURES, BOXES)
-        with pytest.raises(CorpusError, match="no pictures or no statements"):
+        with pytest.raises(CorpusError, match="no pictures or no examples"):
             writer.commit(reader="test", detector="external", source=[])
     assert list(tmp_path.iterdir()) == []
 
@@ -141,7 +142,7 @@ def test_a_failed_writer_leaves_nothing(tmp_path: Path) -> None:
 def test_a_killed_writer_leaves_no_corpus_and_the_next_one_cleans_up(tmp_path: Path) -> None:
     script = (
         "import numpy as np, os, signal, sys\n"
-        "from vlx.corpora.store import CorpusWriter\n"
+        "from vlx.corpora.writer import CorpusWriter\n"
         "with CorpusWriter(sys.argv[1]) as writer:\n"
         "    writer.add_image('a', np.ones((1, 3), np.float32), np.array([[0, 0, 1, 1]], np.float32))\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -170,7 +171,7 @@ def test_two_writers_of_one_corpus_do_not_mix(tmp_path: Path) -> None:
         first.add_image("a", FEATURES * 2, BOXES)
         fingerprint = write(tmp_path / "corpus").fingerprint
         with pytest.raises(OSError, match="No such file or directory"):
-            first.add_statements("nlvr2", "dev", [ROW])
+            first.add_examples("nlvr2", "dev", [ROW])
     assert corpora.open(tmp_path / "corpus").fingerprint == fingerprint
     assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
 
@@ -178,14 +179,60 @@ def test_two_writers_of_one_corpus_do_not_mix(tmp_path: Path) -> None:
 def test_a_long_corpus_is_written_in_batches_and_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fingerprints = set()
     for rows in (1, 2, 5, 1_000):
-        monkeypatch.setattr(store, "ROWS_PER_BATCH", rows)
+        monkeypatch.setattr(writer_module, "ROWS_PER_BATCH", rows)
         with CorpusWriter(tmp_path / str(rows)) as writer:
             for number in range(5):
                 writer.add_image(str(number), FEATURES + number, BOXES, data=b"%d" % number)
-            writer.add_statements("nlvr2", "dev", [ROW._replace(identifier=str(number)) for number in range(5)])
+            writer.add_examples("nlvr2", "dev", [ROW._replace(identifier=str(number)) for number in range(5)])
             writer.commit(reader="test", detector="external", source=[])
         corpus = corpora.open(tmp_path / str(rows))
         fingerprints.add(corpus.fingerprint)
         assert [corpus.regions(str(number))[0][0, 0] for number in range(5)] == [0, 1, 2, 3, 4]
         assert list(corpus.examples("nlvr2", "dev")["identifier"]) == ["0", "1", "2", "3", "4"]
     assert len(fingerprints) == 1
+
+
+def test_what_a_detector_says_besides_is_kept_for_every_region(tmp_path: Path) -> None:
+    fields = {"objects_id": np.array([7, 9]), "objects_conf": np.array([0.5, 0.25]), "class_probs": np.eye(2)}
+    with CorpusWriter(tmp_path / "corpus") as writer:
+        writer.add_image("a", FEATURES, BOXES, fields=fields, tags=["dog", "cat"])
+        writer.add_image("b", FEATURES[:1], BOXES[:1], fields={name: rows[1:] for name, rows in fields.items()})
+        writer.add_examples("vqa", "val", [ROW])
+        writer.add_answers("vqa", ["yes", "no"])
+        writer.commit(reader="test", detector="external", source=[])
+    corpus = corpora.open(tmp_path / "corpus")
+    kept = corpus.fields("b")
+    assert kept["objects_id"].tolist() == [9] and kept["objects_conf"].tolist() == [0.25]
+    assert kept["class_probs"].dtype == np.float16 and kept["class_probs"].tolist() == [[0, 1]]
+    assert corpus.tags("a") == ["dog", "cat"] and corpus.tags("b") == []
+    assert corpus.answers("vqa") == ["yes", "no"] and corpus.answers("nlvr2") == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({}, "found .'boxes', 'features'., other images have .'boxes', 'features', 'objects_id'."),
+        ({"objects_id": np.array([1, 2, 3])}, "objects_id .3. for 2 regions"),
+        ({"objects": np.array([1, 2])}, "other images have"),
+    ],
+)
+def test_regions_whose_fields_differ_are_refused(tmp_path: Path, fields: dict[str, np.ndarray], message: str) -> None:
+    with CorpusWriter(tmp_path / "corpus") as writer:
+        writer.add_image("a", FEATURES, BOXES, fields={"objects_id": np.array([1, 2])})
+        with pytest.raises(CorpusError, match=message):
+            writer.add_image("b", FEATURES, BOXES, fields=fields)
+
+
+def test_pictures_alone_make_a_corpus_but_not_a_mixture(tmp_path: Path) -> None:
+    with CorpusWriter(tmp_path / "corpus") as writer:
+        writer.add_image("a", data=b"picture", size=(3, 4))
+        writer.add_image("b", data=b"picture")
+        writer.add_examples("vqa", "val", [ROW])
+        with pytest.raises(CorpusError, match="c.tsv:1: found"):
+            writer.add_image("c", FEATURES, BOXES, where="c.tsv:1")
+        with pytest.raises(CorpusError, match="image a found twice"):
+            writer.add_image("a", data=b"picture")
+        writer.commit(reader="test", detector="none", source=[])
+    corpus = corpora.open(tmp_path / "corpus")
+    assert corpus.region_dim == 0 and corpus.num_regions("a") == 0 and corpus.regions("b")[1].shape == (0, 4)
+    assert corpus.picture("a") == b"picture" and corpus.size("a") == (3, 4) and corpus.size("b") == (None, None)

@@ -12,7 +12,7 @@ EXAMPLES = Dataset.from_dict(
     {
         "identifier": ["dev-1-0-0", "dev-1-1-0", "dev-2-0-0", "dev-2-1-0"],
         "group": ["dev-1-0", "dev-1-0", "dev-2-0", "dev-2-0"],
-        "sentence": ["A dog.", "A dog.", "Two cats.", "Two cats."],
+        "text": ["A dog.", "A dog.", "Two cats.", "Two cats."],
         "image_ids": [["a", "b"]] * 4,
         "label": [1, 0, 1, 1],
         "category": ["dog", "dog", "cat", "cat"],

@@ -7,8 +7,8 @@ import torch
 
 from vlx import corpora, tasks
 from vlx.config import DistillConfig
-from vlx.corpora import Corpus, Statement
-from vlx.corpora.store import CorpusWriter
+from vlx.corpora import Corpus, Example
+from vlx.corpora.writer import CorpusWriter
 from vlx.models.oscar import Oscar
 from vlx.training.batching import Data, open_data
 from vlx.training.recipes import new_model
@@ -32,8 +32,12 @@ def write_corpus(out: Path, seed: int = 0) -> Corpus:
                     boxes = np.concatenate([corners, corners + 0.25], 1)
                     writer.add_image(image, random.random((count, DIM), dtype=np.float32), boxes, size=(64, 64))
                 group, label = f"{split}-{number // 4}", int(counts[0] > counts[1])
-                rows.append(Statement(f"{split}-{number}", group, TEXTS[number // 4 % 3], images, label, "toy"))
-            writer.add_statements("nlvr2", split, rows)
+                rows.append(
+                    Example(
+                        f"{split}-{number}", TEXTS[number // 4 % 3], images, label=label, group=group, category="toy"
+                    )
+                )
+            writer.add_examples("nlvr2", split, rows)
         writer.commit(reader="toy", detector="external", source=[])
     return corpora.open(out)
 

@@ -16,10 +16,10 @@ from vlx import __version__, workspace
 from vlx.corpora import scenes
 from vlx.corpora.formats import FORMATS, find, prepare
 from vlx.corpora.formats.files import members
-from vlx.corpora.store import FORMAT, Corpus, Statement
+from vlx.corpora.store import FORMAT, Corpus, Example
 from vlx.errors import CorpusError
 
-__all__ = ["FORMATS", "Corpus", "Statement", "fetch", "open", "prepare", "scenes"]
+__all__ = ["FORMATS", "Corpus", "Example", "fetch", "open", "prepare", "scenes"]
 
 open = Corpus  # corpora.open(path)
 SCENES, SCENES_TASK = "scenes", "nlvr2"

@@ -23,7 +23,8 @@ from PIL import Image, ImageDraw
 
 from vlx.corpora.formats import prepare
 from vlx.corpora.regions import DETECTOR, detect
-from vlx.corpora.store import Corpus, scratch
+from vlx.corpora.store import Corpus
+from vlx.corpora.writer import scratch
 from vlx.progress import meter
 
 SIDE = 64  # pixels of a picture

@@ -1,65 +1,66 @@
-"""A corpus on disk: written once, opened by memory map in milliseconds, shared by every worker.
+"""A corpus on disk: opened by memory map in milliseconds, shared by every worker. `writer.py` makes it, once.
 
 manifest.json          what it is, where it came from, the size of every file, the fingerprint of its content
-features.npy           [regions, D] fp16 or fp32, all images one after another
+features.npy           [regions, D] fp16 or fp32, all images one after another; none in a corpus of pictures alone
 boxes.npy              [regions, 4] fp32, x1 y1 x2 y2 in 0..1 of the picture
-images.arrow           image_id, start, count (rows of the two matrices), width, height, bytes (the picture, or null)
-<task>-<split>.arrow   statements
+<field>.npy            what else a detector said of every region: see FIELDS
+images.arrow           image_id, start, count (rows of the matrices), width, height, tags, bytes (the picture, or null)
+<task>-<split>.arrow   examples
+<task>-answers.json    the answer vocabulary: the official answer of every label
 """
 
-import hashlib
 import json
-import os
-import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
-from uuid import uuid4
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from numpy.lib import format as npy
 from PIL import Image
 
-from vlx import __version__
 from vlx.errors import CorpusError
 
 if TYPE_CHECKING:
     from datasets import Dataset  # imported where it is used: a second that opening a corpus need not pay
 
-FORMAT = "vlx-corpus-1"
+FORMAT = "vlx-corpus-2"
 MANIFEST = "manifest.json"
-ROWS_PER_BATCH = 1_000
+FIELDS = ("objects_id", "objects_conf", "attrs_id", "attrs_conf", "class_probs")  # LXMERT's names; ViLBERT's last one
 Size = tuple[int | None, int | None]  # width and height of a picture in pixels
 NO_SIZE: Size = (None, None)
-TEXT, NUMBER, PIXELS = pa.string(), pa.int64(), pa.int32()
+TEXT, TEXTS, NUMBER, PIXELS = pa.string(), pa.list_(pa.string()), pa.int64(), pa.int32()
 IMAGES = pa.schema(
-    {"image_id": TEXT, "start": NUMBER, "count": NUMBER, "width": PIXELS, "height": PIXELS, "bytes": pa.binary()}
-)
-STATEMENTS = pa.schema(
     {
-        "identifier": TEXT,
-        "group": TEXT,
-        "sentence": TEXT,
-        "image_ids": pa.list_(TEXT),
-        "label": NUMBER,
-        "category": TEXT,
+        **{"image_id": TEXT, "start": NUMBER, "count": NUMBER, "width": PIXELS, "height": PIXELS},
+        **{"tags": TEXTS, "bytes": pa.binary()},
+    }
+)
+EXAMPLES = pa.schema(
+    {
+        **{"identifier": TEXT, "text": TEXT, "image_ids": TEXTS, "answers": TEXTS},
+        **{"scores": pa.list_(pa.float32()), "label": NUMBER, "choices": TEXTS},
+        **{"boxes": pa.list_(pa.list_(pa.float32())), "group": TEXT, "category": TEXT, "extra": TEXT},
     }
 )
 
 
-class Statement(NamedTuple):
-    """A sentence about pictures. `group`: statements counted together for consistency; label: 1 = true."""
+class Example(NamedTuple):
+    """One record of an official annotation file, of any task. What a task has no use for stays empty."""
 
-    identifier: str
-    group: str
-    sentence: str
+    identifier: str  # official and unique within the split
+    text: str  # question, statement, caption or referring expression
     image_ids: list[str]
-    label: int
-    category: str = ""
+    answers: list[str] = []  # the right ones, or the human ones, by task
+    scores: list[float] = []  # of each of the answers, 0..1
+    label: int = -1  # of a classification with fixed classes, or the right one of `choices`; -1: not known
+    choices: list[str] = []  # texts to choose from
+    boxes: list[list[float]] = []  # boxes the text is about, x1 y1 x2 y2 in 0..1
+    group: str = ""  # examples counted together: for consistency, or all captions of a picture
+    category: str = ""  # type of question or answer, by which scores are split
+    extra: str = ""  # JSON of what the official metric needs besides
 
 
 class Corpus:
@@ -70,29 +71,41 @@ class Corpus:
         self.path = Path(path)
         self.manifest = read_manifest(self.path)
         self.fingerprint: str = self.manifest["fingerprint"]
-        self.region_dim: int = self.manifest["region_dim"]
+        self.region_dim: int = self.manifest["region_dim"]  # 0: a corpus of pictures alone
         self.detector: str = self.manifest["detector"]
-        with reading(self.path / "features.npy") as file:
-            self._features = np.asarray(np.load(file, mmap_mode="r"))  # a plain view slices faster than a memmap
-        with reading(self.path / "boxes.npy") as file:
-            self._boxes = np.asarray(np.load(file, mmap_mode="r"))
+        self._features, self._boxes = self._matrix("features"), self._matrix("boxes")
+        self._fields = {name: self._matrix(name) for name in FIELDS if f"{name}.npy" in self.manifest["files"]}
         with reading(self.path / "images.arrow") as file:
             self._images: pa.Table = pa.ipc.open_stream(pa.memory_map(str(file))).read_all()
+
+    def _matrix(self, name: str) -> np.ndarray:
+        if not self.region_dim:
+            return np.zeros((0, 4 if name == "boxes" else 0), np.float32)
+        with reading(self.path / f"{name}.npy") as file:
+            return np.asarray(np.load(file, mmap_mode="r"))  # a plain view slices faster than a memmap
 
     def __reduce__(self) -> tuple[type["Corpus"], tuple[Path]]:
         return Corpus, (self.path,)
 
     @cached_property
-    def _spans(self) -> dict[str, tuple[int, int, int]]:
-        """image_id -> its row of images.arrow, its first region, the one after its last."""
-        columns = (self._images[name].to_pylist() for name in ("image_id", "start", "count"))
-        rows = enumerate(zip(*columns, strict=True))
-        return {image_id: (row, start, start + count) for row, (image_id, start, count) in rows}
+    def _rows(self) -> dict[str, int]:
+        """image_id -> its row of images.arrow."""
+        return {image_id: row for row, image_id in enumerate(self._images["image_id"].to_pylist())}
 
-    def _span(self, image_id: str) -> tuple[int, int, int]:
-        if image_id not in self._spans:
-            raise CorpusError(f"{self.path}: no image {image_id!r} among {len(self._spans):,}. Check the image id.")
-        return self._spans[image_id]
+    @cached_property
+    def _starts(self) -> np.ndarray:
+        """First region of every image, and the end of the last."""
+        counts = self._images["count"].to_numpy()
+        return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+
+    def _row(self, image_id: str) -> int:
+        if image_id not in self._rows:
+            raise CorpusError(f"{self.path}: no image {image_id!r} among {len(self._rows):,}. Check the image id.")
+        return self._rows[image_id]
+
+    def _span(self, image_id: str) -> slice:
+        row = self._row(image_id)
+        return slice(self._starts[row], self._starts[row + 1])
 
     def splits(self, task: str) -> list[str]:
         """Names of the splits with examples of `task`."""
@@ -103,7 +116,7 @@ class Corpus:
         return list(found[task])
 
     def examples(self, task: str, split: str) -> "Dataset":
-        """The memory-mapped statements of a split, in the order of the official file."""
+        """The memory-mapped examples of a split, in the order of the official file."""
         from datasets import Dataset
 
         splits = self.splits(task)
@@ -112,18 +125,47 @@ class Corpus:
         with reading(self.path / f"{task}-{split}.arrow") as file:
             return Dataset.from_file(str(file))
 
+    def answers(self, task: str) -> list[str]:
+        """The answer vocabulary of `task`, by label; empty if it has none."""
+        name = f"{task}-answers.json"
+        if name not in self.manifest["files"]:
+            return []
+        with reading(self.path / name) as file:
+            return list(json.loads(file.read_bytes()))
+
+    def image_ids(self) -> list[str]:
+        return list(self._rows)
+
     def num_regions(self, image_id: str) -> int:
-        _, start, stop = self._span(image_id)
-        return stop - start
+        span = self._span(image_id)
+        return int(span.stop - span.start)
 
     def regions(self, image_id: str) -> tuple[np.ndarray, np.ndarray]:
         """Read-only views: features [R,D] fp16 or fp32, boxes [R,4] fp32."""
-        _, start, stop = self._span(image_id)
-        return self._features[start:stop], self._boxes[start:stop]
+        span = self._span(image_id)
+        return self._features[span], self._boxes[span]
+
+    def fields(self, image_id: str) -> dict[str, np.ndarray]:
+        """What else the detector said of the regions: those of FIELDS there are, each [R] or [R,classes]."""
+        span = self._span(image_id)
+        return {name: values[span] for name, values in self._fields.items()}
+
+    def size(self, image_id: str) -> Size:
+        """Width and height of the picture in pixels, where the source told."""
+        row = self._row(image_id)
+        return self._images["width"][row].as_py(), self._images["height"][row].as_py()
+
+    def tags(self, image_id: str) -> list[str]:
+        """Names of the objects a detector saw in the picture (Oscar's object tags)."""
+        return self._images["tags"][self._row(image_id)].as_py()
+
+    def picture(self, image_id: str) -> bytes | None:
+        """The picture's original file, or None where the source had none."""
+        return self._images["bytes"][self._row(image_id)].as_py()
 
     def image(self, image_id: str) -> Image.Image | None:
         """The RGB picture, or None where the source had none."""
-        data = self._images["bytes"][self._span(image_id)[0]].as_py()
+        data = self.picture(image_id)
         return None if data is None else Image.open(BytesIO(data)).convert("RGB")
 
 
@@ -152,121 +194,3 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         if found != f"{expected:,} bytes":
             raise CorpusError(f"{file}: found {found}, expected {expected:,} bytes. Prepare the corpus again.")
     return manifest
-
-
-@contextmanager
-def scratch(out: Path, kind: str) -> Iterator[Path]:
-    """A new folder beside `out`, removed at the end. What a killed process left of that kind is removed first."""
-    for stale in out.parent.glob(f".{out.name}.{kind}-*"):
-        shutil.rmtree(stale)
-    folder = out.parent / f".{out.name}.{kind}-{uuid4().hex}"
-    folder.mkdir(parents=True)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def sync(path: Path) -> None:
-    """Return once a file or folder is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    os.fsync(handle)
-    os.close(handle)
-
-
-class CorpusWriter:
-    """Streams a corpus into a folder beside `out`, which `commit` renames: a half-written corpus never has its name."""
-
-    def __init__(self, out: Path | str, *, dtype: str = "float16") -> None:
-        self.out, self.dtype, self.stack = Path(out), dtype, ExitStack()
-        self.width, self.regions, self.images = 0, 0, 0  # features of a region, and what is written so far
-        self.boxes: list[np.ndarray] = []
-        self.batch: list[dict[str, Any]] = []  # images not yet written
-        self.examples: dict[str, dict[str, int]] = {}  # task -> split -> statements
-        self.statements: list[str] = []  # what they are, in short
-        self.digests = {name: hashlib.sha256() for name in ("features", "boxes", "images")}
-
-    def __enter__(self) -> Self:
-        if self.out.exists():
-            raise CorpusError(f"{self.out}: already there, expected a new folder. Remove it or choose another one.")
-        self.folder = self.stack.enter_context(scratch(self.out, "partial"))
-        self.features_file = self.stack.enter_context((self.folder / "features.npy").open("wb"))
-        self.images_file = pa.ipc.new_stream(self.folder / "images.arrow", IMAGES)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.stack.close()
-
-    def add_image(
-        self, image_id: str, features: np.ndarray, boxes: np.ndarray, *, size: Size = NO_SIZE, data: bytes | None = None
-    ) -> None:
-        """features [R,D], boxes [R,4] xyxy in 0..1; size: width and height in pixels; data: the picture's file."""
-        if not self.width:
-            self.width = features.shape[1]
-            self._write_header()
-        features, boxes = features.astype(self.dtype), boxes.astype(np.float32)
-        check_regions(image_id, features, boxes, self.width)
-        row = (image_id, self.regions, len(boxes), *size)
-        self.batch.append(dict(zip(IMAGES.names, (*row, data), strict=True)))
-        if len(self.batch) == ROWS_PER_BATCH:
-            self._write_batch()
-        self.features_file.write(features.tobytes())
-        self.boxes.append(boxes)
-        self.digests["features"].update(features.tobytes())
-        self.digests["boxes"].update(boxes.tobytes())
-        self.digests["images"].update(json.dumps([*row, data and hashlib.sha256(data).hexdigest()]).encode())
-        self.regions += len(boxes)
-        self.images += 1
-
-    def _write_header(self) -> None:
-        """Of the features; numpy pads it so that more rows fit in the same bytes."""
-        shape = {"descr": np.dtype(self.dtype).str, "fortran_order": False, "shape": (self.regions, self.width)}
-        self.features_file.seek(0)
-        npy.write_array_header_1_0(self.features_file, shape)
-
-    def _write_batch(self) -> None:
-        self.images_file.write_batch(pa.RecordBatch.from_pylist(self.batch, schema=IMAGES))
-        self.batch = []
-
-    def add_statements(self, task: str, split: str, statements: list[Statement]) -> None:
-        with pa.ipc.new_stream(self.folder / f"{task}-{split}.arrow", STATEMENTS) as stream:
-            table = pa.Table.from_pylist([row._asdict() for row in statements], STATEMENTS)
-            stream.write_table(table, ROWS_PER_BATCH)
-        self.examples.setdefault(task, {})[split] = len(statements)
-        digest = hashlib.sha256("".join(map(json.dumps, statements)).encode()).hexdigest()
-        self.statements.append(f"{task}-{split} {digest}")
-
-    def commit(self, *, reader: str, detector: str, source: list[dict[str, Any]]) -> None:
-        """Make the corpus whole: manifest last, then one rename."""
-        if not self.regions or not any(sum(splits.values()) for splits in self.examples.values()):
-            raise CorpusError(f"{self.out}: the source holds no pictures or no statements. Check the source.")
-        self._write_header()
-        self.features_file.close()
-        self._write_batch()
-        self.images_file.close()
-        np.save(self.folder / "boxes.npy", np.concatenate(self.boxes))
-        digests = [digest.hexdigest() for digest in self.digests.values()]
-        content = "\n".join([self.dtype, str(self.width), *digests, *sorted(self.statements)])
-        manifest = {
-            **{"format": FORMAT, "tool": f"vlx {__version__}", "reader": reader, "detector": detector},
-            **{"dtype": self.dtype, "region_dim": self.width, "regions": self.regions, "images": self.images},
-            **{"examples": self.examples, "source": source},
-            "files": {path.name: path.stat().st_size for path in sorted(self.folder.iterdir())},
-            "fingerprint": hashlib.sha256(content.encode()).hexdigest(),
-        }
-        (self.folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-        for path in (*self.folder.iterdir(), self.folder):
-            sync(path)
-        self.folder.rename(self.out)
-        sync(self.out.parent)
-
-
-def check_regions(image_id: str, features: np.ndarray, boxes: np.ndarray, width: int) -> None:
-    """There is at least one region and every number is possible."""
-    if features.shape != (len(boxes), width) or boxes.shape != (len(boxes), 4) or not len(boxes):
-        found = f"features {list(features.shape)} and boxes {list(boxes.shape)}"
-        raise CorpusError(f"image {image_id}: {found}, expected [R,{width}] and [R,4] with R > 0. Check the source.")
-    if not np.isfinite(features).all():
-        raise CorpusError(f"image {image_id}: a feature is NaN, or beyond {features.dtype}. Check the source.")
-    if not ((boxes >= 0) & (boxes <= 1)).all() or not (boxes[:, :2] < boxes[:, 2:]).all():
-        raise CorpusError(f"image {image_id}: a box is not x1 < x2, y1 < y2 within 0..1. Check the source.")

@@ -28,7 +28,7 @@ class StatementTask:
 
     def encode(self, examples: Dataset, tokenizer: WordPiece, *, limit: int) -> list[Encoded]:
         """Every image of a statement sees the same [CLS] statement [SEP] (specs: Oscar b.1, b.4, without tags)."""
-        texts = tokenizer.encode(examples["sentence"], limit=limit)
+        texts = tokenizer.encode(examples["text"], limit=limit)
         rows = zip(texts, examples["image_ids"], examples["label"], strict=True)
         return [Encoded(ids, tuple(images), label) for ids, images, label in rows]
 
@@ -42,7 +42,7 @@ class StatementTask:
         chosen = probabilities.argmax(1)
         return {
             "identifier": examples["identifier"],
-            "statement": examples["sentence"],
+            "statement": examples["text"],
             "category": examples["category"],
             "image_ids": examples["image_ids"],
             "label": [self.words[label] for label in examples["label"]],

@@ -45,7 +45,7 @@ def describe(cfg: DistillConfig) -> str:
 
 def new_model(cfg: Trained, task: tasks.Task, corpus: Corpus) -> Loaded:
     """A model from scratch, with the given vocabulary or one trained on the corpus's training texts."""
-    texts = corpus.examples(task.name, task.splits.train)["sentence"]
+    texts = corpus.examples(task.name, task.splits.train)["text"]
     tokenizer = WordPiece.load(Path(cfg.vocab)) if cfg.vocab else WordPiece.train(texts, size=cfg.vocab_size)
     config = OscarConfig(
         vocab_size=len(tokenizer), max_position_embeddings=cfg.max_text_tokens, img_feature_dim=corpus.region_dim + 6,

@@ -10,7 +10,7 @@ import pytest
 
 from tests.corpora.files import nlvr_rows, png, three_boxes, write_lines, write_nlvr, write_tar
 from vlx import corpora
-from vlx.corpora.formats.files import Pictures
+from vlx.corpora.formats.pictures import Pictures
 from vlx.corpora.regions import detect
 from vlx.errors import CorpusError
 

@@ -1,15 +1,17 @@
-"""The official formats, and the one way from any of them to a corpus."""
+"""The official formats, and the one way from any of them to a corpus. A new format is one file and one line here."""
 
 from pathlib import Path
-from types import ModuleType
 
 from vlx.corpora.formats import nlvr, nlvr2
-from vlx.corpora.formats.files import describe
-from vlx.corpora.store import Corpus, CorpusWriter
+from vlx.corpora.formats.files import Format, describe
+from vlx.corpora.store import Corpus
+from vlx.corpora.writer import CorpusWriter
 from vlx.errors import CorpusError
 
-# Each has find(folder) -> role -> official file or folder, and read(files, writer) -> the detector's name.
-FORMATS: dict[str, ModuleType] = {"nlvr2": nlvr2, "nlvr": nlvr}
+FORMATS: dict[str, Format] = {
+    **nlvr2.FORMATS,
+    **nlvr.FORMATS,
+}
 
 
 def find(format: str, source: Path | str) -> dict[str, Path]:
@@ -21,11 +23,14 @@ def find(format: str, source: Path | str) -> dict[str, Path]:
     return FORMATS[format].find(Path(source))
 
 
-def prepare(format: str, source: Path | str, out: Path | str) -> Corpus:
-    """Turn the official files of a format into the corpus `out`, which must not be there. May be killed and redone."""
+def prepare(format: str, source: Path | str, out: Path | str, *, dtype: str = "float16") -> Corpus:
+    """Turn the official files of a format into the corpus `out`, which must not be there. May be killed and redone.
+
+    dtype: of the features on disk, float16 or float32.
+    """
     files = find(format, source)
     try:
-        with CorpusWriter(out) as writer:
+        with CorpusWriter(out, dtype=dtype) as writer:
             detector = FORMATS[format].read(files, writer)
             noted = [describe(path, Path(source)) for path in files.values()]
             writer.commit(reader=format, detector=detector, source=noted)

@@ -1,21 +1,39 @@
-"""What the official formats share: json lines, pictures in a folder or a tar, and what is noted about both."""
+"""What the official formats share: json lines, their fields, and what is noted about the files."""
 
 import hashlib
 import json
 import re
-import tarfile
-from collections.abc import Iterable, Iterator
-from io import BytesIO
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from PIL import Image
+import numpy as np
 
+from vlx.corpora.store import NO_SIZE, Size
+from vlx.corpora.writer import CorpusWriter
 from vlx.errors import CorpusError
 
-PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg"}
 TEXT = re.compile(r"\s*[^\s\ud800-\udfff][^\ud800-\udfff]*")  # json may hold half a character, no file can
 LABEL = re.compile("true|false", re.IGNORECASE)
+
+
+class Format(NamedTuple):
+    """An official format. find(folder): its files by role; read(files, writer): into a corpus -> detector's name."""
+
+    find: Callable[[Path], dict[str, Path]]
+    read: Callable[[dict[str, Path], CorpusWriter], str]
+
+
+class Regions(NamedTuple):
+    """The regions of one image, as a region file holds them. `where`: file and line or record, for errors."""
+
+    image_id: str
+    features: np.ndarray  # [R,D]
+    boxes: np.ndarray  # [R,4] xyxy in 0..1
+    where: str
+    size: Size = NO_SIZE
+    fields: Mapping[str, np.ndarray] = {}  # of store.FIELDS
+    tags: tuple[str, ...] = ()
 
 
 def records(path: Path, pattern: re.Pattern[str], shape: str) -> Iterator[tuple[str, re.Match[str], dict[str, Any]]]:
@@ -53,45 +71,6 @@ def sentence_and_label(record: dict[str, Any], where: str) -> tuple[str, int]:
     """label: 1 for true, 0 for false."""
     label = field(record, "label", where, LABEL, "true or false")[0]
     return field(record, "sentence", where)[0], int(label.lower() == "true")
-
-
-class Pictures:
-    """Pictures by file name without suffix, from a folder (read with all its sub-folders) or an uncompressed tar."""
-
-    def __init__(self, source: Path) -> None:
-        self.source = source
-        self.places: dict[str, tuple[Path, int, int]] = {}  # name -> file, offset, bytes
-        for name, place in places(source):
-            if name.suffix.lower() in PICTURE_SUFFIXES:
-                if name.stem in self.places:
-                    raise CorpusError(f"{source}: two pictures are named {name.stem}, expected one. Remove one.")
-                self.places[name.stem] = place
-
-    def read(self, name: str, where: str) -> tuple[bytes, Image.Image]:
-        """The file's bytes and the decoded RGB picture. `where`: who asks, for the error."""
-        if name not in self.places:
-            raise CorpusError(f"{where}: picture {name} is not in {self.source} ({len(self.places):,} pictures).")
-        path, offset, size = self.places[name]
-        with path.open("rb") as file:
-            file.seek(offset)
-            data = file.read(size)
-        try:
-            return data, Image.open(BytesIO(data)).convert("RGB")
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise CorpusError(f"{self.source}: picture {name} cannot be decoded ({error}). Get it again.") from None
-
-
-def places(source: Path) -> Iterator[tuple[Path, tuple[Path, int, int]]]:
-    """Name, and file, offset and bytes, of all that is in a folder or a tar."""
-    if source.is_dir():
-        yield from ((path, (path, 0, path.stat().st_size)) for path in members([source]))
-        return
-    try:
-        with tarfile.open(source, "r:") as archive:
-            for entry in filter(tarfile.TarInfo.isreg, archive):
-                yield Path(entry.name), (source, entry.offset_data, entry.size)
-    except (tarfile.TarError, OSError, ValueError) as error:
-        raise CorpusError(f"{source}: not a whole uncompressed tar ({error}). Get it again.") from None
 
 
 def require(folder: Path, *names: str) -> Path:

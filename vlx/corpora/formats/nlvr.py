@@ -11,9 +11,11 @@ from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
 
-from vlx.corpora.formats.files import Pictures, field, records, require, sentence_and_label
+from vlx.corpora.formats.files import Format, field, records, require, sentence_and_label
+from vlx.corpora.formats.pictures import Pictures
 from vlx.corpora.regions import DETECTOR, detect
-from vlx.corpora.store import CorpusWriter, Statement
+from vlx.corpora.store import Example
+from vlx.corpora.writer import CorpusWriter
 from vlx.errors import CorpusError
 from vlx.progress import meter
 
@@ -41,26 +43,26 @@ def read(files: dict[str, Path], writer: CorpusWriter) -> str:
                 _, picture = pictures.read(shown, f"statement {row.identifier}")
                 if picture.size != PICTURE_SIZE:
                     sizes = f"{picture.size}, expected {PICTURE_SIZE} pixels"
-                    raise CorpusError(f"{pictures.source}: picture {shown} is {sizes}. Get it again.")
+                    raise CorpusError(f"{pictures.sources}: picture {shown} is {sizes}. Get it again.")
                 for image_id, corners in zip(row.image_ids, BOXES, strict=True):
                     box, file = picture.crop(corners), BytesIO()
                     box.save(file, "png", compress_level=1)
                     writer.add_image(image_id, *detect(box), size=box.size, data=file.getvalue())
                 progress.advance()
     held_out = val_directories((directory for directory, _ in found["train"]), files["train"])
-    writer.add_statements("nlvr", "train", [row for directory, row in found["train"] if directory not in held_out])
-    writer.add_statements("nlvr", "val", [row for directory, row in found["train"] if directory in held_out])
-    writer.add_statements("nlvr", "dev", [row for _, row in found["dev"]])
+    writer.add_examples("nlvr", "train", [row for directory, row in found["train"] if directory not in held_out])
+    writer.add_examples("nlvr", "val", [row for directory, row in found["train"] if directory in held_out])
+    writer.add_examples("nlvr", "dev", [row for _, row in found["dev"]])
     return DETECTOR
 
 
-def statements(path: Path, split: str) -> list[tuple[str, Statement]]:
+def statements(path: Path, split: str) -> list[tuple[str, Example]]:
     """(directory, statement); statements of one sentence are a group: n of the identifier n-m."""
     found = []
     for where, match, record in records(path, IDENTIFIER, "<sentence>-<picture>"):
         text, label = sentence_and_label(record, where)
         images = [f"{split}-{match[0]}-0-box{box}" for box in range(len(BOXES))]
-        row = Statement(match[0], match[1], text, images, label)
+        row = Example(match[0], text, images, label=label, group=match[1])
         found.append((field(record, "directory", where)[0], row))
     return found
 
@@ -75,3 +77,6 @@ def val_directories(directories: Iterable[str], path: Path) -> set[str]:
         if sum(sizes[taken] for taken in held_out) < VAL_SHARE * sizes.total():
             held_out.add(name)
     return held_out
+
+
+FORMATS = {"nlvr": Format(find, read)}

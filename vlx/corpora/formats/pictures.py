@@ -1,0 +1,66 @@
+"""Pictures in folders and uncompressed tars, found by name and read one at a time."""
+
+import re
+import tarfile
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image
+
+from vlx.corpora.formats.files import members
+from vlx.errors import CorpusError
+
+SUFFIXES = {".png", ".jpg", ".jpeg"}
+COCO = re.compile(r"COCO_[a-z]+\d{4}_0*(\d+)")  # COCO_val2014_000000000042: official annotations say 42
+
+
+class Pictures:
+    """Pictures by file name without suffix; those of COCO by their number too."""
+
+    def __init__(self, *sources: Path) -> None:
+        """Folders are read with all their sub-folders. Raises CorpusError if two pictures have one name."""
+        self.sources = " and ".join(map(str, sources))
+        self.places: dict[str, tuple[Path, int, int]] = {}  # name -> file, offset, bytes
+        for source in sources:
+            for path, place in places(source):
+                if path.suffix.lower() in SUFFIXES:
+                    name = short_name(path.stem)
+                    if name in self.places:
+                        raise CorpusError(f"{source}: two pictures are named {path.stem}, expected one. Remove one.")
+                    self.places[name] = place
+
+    def __contains__(self, name: str) -> bool:
+        return short_name(name) in self.places
+
+    def read(self, name: str, where: str) -> tuple[bytes, Image.Image]:
+        """The file's bytes and the decoded RGB picture. `where`: who asks, for the error."""
+        if name not in self:
+            raise CorpusError(f"{where}: picture {name} is not in {self.sources} ({len(self.places):,} pictures).")
+        path, offset, size = self.places[short_name(name)]
+        with path.open("rb") as file:
+            file.seek(offset)
+            data = file.read(size)
+        try:
+            return data, Image.open(BytesIO(data)).convert("RGB")
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise CorpusError(f"{path}: picture {name} cannot be decoded ({error}). Get it again.") from None
+
+
+def short_name(name: str) -> str:
+    """42 of COCO_val2014_000000000042; any other name as it is."""
+    match = COCO.fullmatch(name)
+    return match[1] if match else name
+
+
+def places(source: Path) -> Iterator[tuple[Path, tuple[Path, int, int]]]:
+    """Name, and file, offset and bytes, of all that is in a folder or a tar."""
+    if source.is_dir():
+        yield from ((path, (path, 0, path.stat().st_size)) for path in members([source]))
+        return
+    try:
+        with tarfile.open(source, "r:") as archive:
+            for entry in filter(tarfile.TarInfo.isreg, archive):
+                yield Path(entry.name), (source, entry.offset_data, entry.size)
+    except (tarfile.TarError, OSError, ValueError) as error:
+        raise CorpusError(f"{source}: not a whole uncompressed tar ({error}). Get it again.") from None

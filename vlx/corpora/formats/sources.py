@@ -1,0 +1,66 @@
+"""What the annotations of every format are about: regions in any detector's files, pictures in folders or tars.
+
+Both are sought in the whole source folder, whatever the format of the annotations: a user's own detector serves any
+task. An annotation reader asks for images by id; `add_images` finds and writes them.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from fnmatch import fnmatch
+from pathlib import Path
+
+from vlx.corpora.formats import oscar_pt
+from vlx.corpora.formats.files import Regions
+from vlx.corpora.formats.pictures import SUFFIXES, Pictures, short_name
+from vlx.corpora.regions import DETECTOR
+from vlx.corpora.writer import CorpusWriter
+from vlx.errors import CorpusError
+from vlx.progress import meter
+
+# Pattern of a region file's name -> its reader, which streams the file image by image.
+READERS: dict[str, Callable[[Path], Iterator[Regions]]] = {"*_feats.pt": oscar_pt.regions}
+
+
+def region_files(folder: Path) -> list[Path]:
+    return sorted(path for pattern in READERS for path in folder.rglob(pattern))
+
+
+def find_images(folder: Path) -> dict[str, Path]:
+    """By role: the region files under the folder, the tars, and the topmost folders that hold pictures."""
+    holders = {path.parent for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES}
+    top = [path for path in sorted(holders) if not holders & set(path.parents)]
+    found = {"regions": region_files(folder), "pictures": [*top, *sorted(folder.rglob("*.tar"))]}
+    return {f"{role} {path.relative_to(folder)}": path for role, paths in found.items() for path in paths}
+
+
+def add_images(writer: CorpusWriter, files: Mapping[str, Path], wanted: Mapping[str, str]) -> str:
+    """Write the wanted images (id -> who names it, for the error) with their regions and pictures, as far as `files`
+    (of find_images) hold any; returns the detector's name. Images are written in the order of the region files."""
+    pictures = Pictures(*(path for role, path in files.items() if role.startswith("pictures ")))
+    sources = [path for role, path in files.items() if role.startswith("regions ")]
+    own = {short_name(name): name for name in wanted}  # COCO's names and numbers are one
+    with meter("images", len(wanted)) as progress:
+        for row in (row for path in sources for row in read_regions(path)):
+            name = own.get(short_name(row.image_id))
+            if name is not None:
+                data, picture = pictures.read(name, row.where) if pictures.places else (None, None)
+                row = row._replace(size=picture.size) if picture else row
+                writer.add_image(
+                    name, row.features, row.boxes,
+                    size=row.size, data=data, fields=row.fields, tags=row.tags, where=row.where,
+                )  # fmt: skip
+                progress.advance()
+        for name in () if sources else (name for name in wanted if name in pictures):
+            data, picture = pictures.read(name, wanted[name])
+            writer.add_image(name, size=picture.size, data=data)
+            progress.advance()
+    absent = [name for name in wanted if name not in writer.image_ids]
+    if absent:
+        looked = ", ".join(path.name for role, path in files.items() if role.startswith(("regions ", "pictures ")))
+        looked = looked or "the source: there are no region files and no pictures in it"
+        many = f"{len(absent):,} of {len(wanted):,} images are"
+        raise CorpusError(f"{wanted[absent[0]]} names image {absent[0]}, absent from {looked} ({many}). Check source.")
+    return ("components-v1" if any(DETECTOR in path.name for path in sources) else "external") if sources else "none"
+
+
+def read_regions(path: Path) -> Iterator[Regions]:
+    return next(read for pattern, read in READERS.items() if fnmatch(path.name, pattern))(path)
