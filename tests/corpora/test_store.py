@@ -228,7 +228,7 @@ def test_pictures_alone_make_a_corpus_but_not_a_mixture(tmp_path: Path) -> None:
         writer.add_image("a", data=b"picture", size=(3, 4))
         writer.add_image("b", data=b"picture")
         writer.add_examples("vqa", "val", [ROW])
-        with pytest.raises(CorpusError, match="c.tsv:1: found"):
+        with pytest.raises(CorpusError, match="c.tsv:1: regions, but other images have none"):
             writer.add_image("c", FEATURES, BOXES, where="c.tsv:1")
         with pytest.raises(CorpusError, match="image a found twice"):
             writer.add_image("a", data=b"picture")

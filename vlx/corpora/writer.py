@@ -103,7 +103,9 @@ class CorpusWriter:
         self.image_ids.add(image_id)
 
     def _add_regions(self, arrays: dict[str, np.ndarray], where: str) -> None:
-        if not self.matrices and not self.image_ids:
+        if not self.matrices:
+            if self.image_ids:
+                raise CorpusError(f"{where}: regions, but other images have none. Check the feature files.")
             unknown = arrays.keys() - {"features", "boxes", *FIELDS}
             if unknown:
                 raise CorpusError(f"{where}: region fields {sorted(unknown)}, expected some of {FIELDS}.")
