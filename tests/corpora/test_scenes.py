@@ -9,7 +9,9 @@ import pytest
 from vlx import corpora
 from vlx.corpora import scenes
 from vlx.corpora.regions import detect
-from vlx.corpora.scenes import COLOURS, DIFFICULTIES, KINDS, Shape, render
+from vlx.corpora.scenes.files import TASKS
+from vlx.corpora.scenes.pictures import COLOURS, DIFFICULTIES, Shape, draw_picture, render
+from vlx.corpora.scenes.statements import KINDS
 
 SIZE = 400
 
@@ -88,7 +90,7 @@ def test_every_difficulty_has_its_shapes_and_kinds(difficulty: str, tmp_path: Pa
 def test_the_detector_counts_every_shape_it_is_drawn(tmp_path: Path) -> None:
     rng = random.Random(0)
     for _ in range(50):
-        picture = scenes.draw_picture(rng, (1, 8))
+        picture = draw_picture(rng, DIFFICULTIES["hard"]._replace(overlap=0))
         features, boxes = detect(render(picture, 220))
         assert len(features) == len(picture)
         assert Counter(tuple((features[:, :3] * 255).round().astype(int)[i]) for i in range(len(features))) == Counter(
@@ -139,8 +141,65 @@ def test_sentences_mean_what_they_say(kind: str, claims: dict[str, bool]) -> Non
 
 
 def test_sources_are_official_files(tmp_path: Path) -> None:
-    scenes.write_sources(tmp_path, seed=0, size=20, difficulty="normal")
-    names = {"train.json", "dev.json", "test1.json", "images.tar", "nlvr2_img_components-v1_feats.pt"}
+    scenes.write_sources(tmp_path, task="nlvr2", seed=0, size=20, difficulty="normal")
+    names = {"train.json", "dev.json", "test1.json", "images.tar", "nlvr2_components-v1_feats.pt"}
     assert {path.name for path in tmp_path.iterdir()} == names
     line = json.loads((tmp_path / "train.json").read_text().splitlines()[0])
     assert set(line) == {"identifier", "sentence", "label", "synset"} and line["label"] in ("True", "False")
+
+
+def drawn(task: str, count: int = 600) -> list[dict]:
+    made, records, number = TASKS[task], [], 0
+    while len(records) < count:
+        rng = random.Random(number)
+        _, found = made.draw(rng, "train", number, "train", DIFFICULTIES["normal"], count - len(records))
+        records, number = records + found, number + 1
+    return records
+
+
+def test_the_text_of_a_question_does_not_give_its_answer_away() -> None:
+    for task, answer, limit in (("vqa", "multiple_choice_answer", 0.66), ("gqa", "answer", 0.74)):
+        answers = defaultdict(Counter)
+        for record in drawn(task, 4_000):
+            answers[record["question"]][record[answer]] += 1
+        prior = sum(counts.most_common(1)[0][1] for counts in answers.values()) / 4_000
+        assert prior < limit, f"{task}: {prior}"
+
+
+def test_ten_people_answer_and_most_of_them_are_right() -> None:
+    right = [Counter(one["answer"] for one in record["answers"]) for record in drawn("vqa")]
+    assert all(answers.total() == 10 for answers in right)
+    assert any(len(answers) > 2 for answers in right), "nobody ever disagrees"
+
+
+def test_an_expression_means_one_shape_only() -> None:
+    for record in drawn("refcoco"):
+        for text in record["texts"]:
+            words = set(text.split())
+            meant = [
+                index
+                for index, shape in enumerate(record["picture"])
+                if words <= {"the", "shape", shape.size, shape.colour, shape.shape}
+            ]
+            assert meant == [record["ann_id"] % 10], text
+
+
+def test_what_a_question_entails_is_asked_too() -> None:
+    records = {record["question_id"]: record for record in drawn("gqa")}
+    entailing = [record for record in records.values() if record["entailed"]]
+    assert entailing and all(records[other]["image_id"] == record["image_id"] for record in entailing
+                             for other in record["entailed"] if other in records)  # fmt: skip
+    graphs = [record["scene_graph"] for record in records.values() if "scene_graph" in record]
+    assert all(0 <= one["x"] and one["x"] + one["w"] <= 64 for graph in graphs for one in graph["objects"].values())
+
+
+def test_hypotheses_come_in_threes_of_different_truth() -> None:
+    labels = [record["gold_label"] for record in drawn("snli_ve")]
+    assert {frozenset(labels[start : start + 3]) for start in range(0, 600, 3)} == {
+        frozenset(("entailment", "neutral", "contradiction"))
+    }
+
+
+def test_a_picture_has_five_captions_in_one_split() -> None:
+    images = Counter(record["image_id"] for record in drawn("retrieval"))
+    assert set(images.values()) == {5}
