@@ -10,7 +10,7 @@ from vlx.training import recipes, results
 
 def main(cfg: EvaluateConfig) -> float:
     """Official scores, the official file, predictions and figures of one split. Returns the accuracy."""
-    task, corpus = tasks.load(cfg.task), recipes.corpus_of(cfg, cfg.work_dir)
+    task, corpus = tasks.load(cfg.task), recipes.corpus_of(cfg)
     with (
         workspace.claim(Path(cfg.work_dir) / "runs", f"evaluate-{cfg.task}", resume=False) as folder,
         tracking.run(cfg, name=f"evaluate {cfg.model}", folder=folder, description=cfg.description) as run,

@@ -1,25 +1,41 @@
-"""Official files -> a corpus.  mlflow run . -e prepare -P task=nlvr -P source=FOLDER"""
+"""Official files -> a corpus.  mlflow run . -e prepare -P format=vqa -P source=FOLDER -P out=FOLDER -P check=true"""
 
 import logging
 from pathlib import Path
 
 from vlx import tracking, workspace
 from vlx.config import PrepareConfig, launch
+from vlx.corpora import doctor
+from vlx.errors import CorpusError
 from vlx.training import recipes
+
+log = logging.getLogger("vlx")
 
 
 def main(cfg: PrepareConfig) -> str:
-    """Prepare the corpus once and log what is in it. Returns its fingerprint."""
-    corpus = recipes.corpus_of(cfg, cfg.work_dir)
+    """Prepare a corpus once, log what is in it and, on request, what is wrong with it. Returns its fingerprint."""
+    corpus = recipes.prepared(cfg)
+    examples = corpus.manifest["examples"]
     with (
         workspace.claim(Path(cfg.work_dir) / "runs", f"prepare-{corpus.path.name}", resume=False) as folder,
         tracking.run(cfg, name=f"prepare {corpus.path.name}", folder=folder, description=cfg.description) as run,
     ):
-        counts = {split: len(corpus.examples(cfg.task, split)) for split in corpus.splits(cfg.task)}
-        run.log_metrics({f"corpus/{split}": float(count) for split, count in counts.items()}, step=0)
+        counts = {f"corpus/{task}/{split}": count for task in examples for split, count in examples[task].items()}
+        counts |= {f"corpus/{what}": corpus.manifest[what] for what in ("images", "regions", "region_dim")}
+        run.log_metrics({name: float(count) for name, count in counts.items()}, step=0)
         run.log_artifact(corpus.path / "manifest.json")
         run.set_tags({"vlx.data_fingerprint": corpus.fingerprint})
-    logging.getLogger("vlx").info("%s: %s, fingerprint %s", corpus.path, counts, corpus.fingerprint)
+        for title, figure in tracking.histogram_figures(doctor.measure(corpus)).items():
+            run.log_figure(figure, f"figures/{title.replace(' ', '_')}.png")
+        findings = doctor.examine(corpus) if cfg.check else []
+        if cfg.check:
+            report = doctor.table(findings, corpus)
+            run.log_text(report, "doctor.txt")
+            log.info("%s", report)
+    log.info("%s: %s, fingerprint %s", corpus.path, examples, corpus.fingerprint)
+    if findings and findings[0].serious:
+        worst = f"{findings[0].what}: {findings[0].count:,}, first {findings[0].first[0]}"
+        raise CorpusError(f"{corpus.path}: {worst}. Correct the source and prepare it again.")
     return corpus.fingerprint
 
 

@@ -59,10 +59,12 @@ class RunFields(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataFields(Config):
+class DataFields(RunFields):
     task: str = option("nlvr2", "what the model must answer", choices=TASKS)
     corpus: str = option("scenes", "the built-in corpus, or the folder of a prepared one")
-    source: str = option("", "folder of the task's official files; prepared once, then kept under work_dir")
+    source: str = option("", "folder of official files; prepared once, then kept under work_dir")
+    format: str = option("", "official format of source, or several joined by +; empty: the task's own")
+    dtype: str = option("float16", "of region features on disk", choices=("float16", "float32"))
     corpus_size: int = option(20_000, "training statements of the built-in corpus", low=20)
     corpus_seed: int = option(0, "seed of the built-in corpus", low=0)
     difficulty: str = option("normal", "of the built-in corpus", choices=("easy", "normal", "hard"))
@@ -119,8 +121,18 @@ class TrainFields(RunFields):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrepareConfig(DataFields, RunFields):
+class PrepareConfig(DataFields):
     """Turn official files into a corpus."""
+
+    out: str = option("", "folder of the corpus, which must not be there; empty: kept under work_dir")
+    check: bool = option(False, "examine every example and image, and fail where training would be wrong")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.out and not self.source:
+            raise ConfigError(f"out={self.out}: expected source too, the folder of official files to prepare from.")
+        if self.out and not self.format:
+            raise ConfigError(f"out={self.out}: expected format too, the official format of source.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +172,7 @@ class DistillConfig(TrainFields, ModelFields, DataFields):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(DataFields, RunFields):
+class EvaluateConfig(DataFields):
     """Score a model on a split."""
 
     model: str = option("models:/vlx-nlvr2-student@champion", "folder, original checkpoint or registered version")

@@ -13,39 +13,44 @@ from pathlib import Path
 from typing import Any
 
 from vlx import __version__, workspace
-from vlx.corpora import scenes
+from vlx.corpora import doctor, scenes
 from vlx.corpora.formats import FORMATS, find, prepare
 from vlx.corpora.formats.files import members
 from vlx.corpora.store import FORMAT, Corpus, Example
 from vlx.errors import CorpusError
 
-__all__ = ["FORMATS", "Corpus", "Example", "fetch", "open", "prepare", "scenes"]
+__all__ = ["FORMATS", "Corpus", "Example", "doctor", "fetch", "open", "prepare", "scenes"]
 
 open = Corpus  # corpora.open(path)
-SCENES, SCENES_TASK = "scenes", "nlvr2"
+SCENES = "scenes"
+OWN_FORMATS = {"retrieval": "coco-captions", "snli_ve": "snli-ve"}  # of the tasks not named as their format
 
 
 def fetch(
-    task: str, corpus: str, source: str, work_dir: Path | str, *, size: int, seed: int, difficulty: str
-) -> Corpus:
+    task: str, corpus: str, source: str, work_dir: Path | str,
+    *, format: str = "", dtype: str = "float16", size: int, seed: int, difficulty: str,
+) -> Corpus:  # fmt: skip
     """The corpus a user asks for, prepared first if it is not there yet.
 
-    source: a folder of the task's official files; else corpus: "scenes" or the path of a prepared corpus.
-    size, seed, difficulty: of "scenes".
+    source: a folder of official files of a format; else corpus: "scenes" or the path of a prepared corpus.
+    task: which the corpus must hold; empty: any. size, seed, difficulty: of "scenes".
     """
     kept = Path(work_dir) / "corpora"
     if source:
-        files = members(find(task, source).values())
+        format = format or OWN_FORMATS.get(task, task)
+        files = members(find(format, source).values())
         state = {str(path.relative_to(source)): [path.stat().st_size, path.stat().st_mtime_ns] for path in files}
-        found = open_or_make(kept / f"{task}-{key(state)}", partial(prepare, task, source))
+        name = f"{format}-{key(state | {'dtype': dtype})}"
+        found = open_or_make(kept / name, partial(prepare, format, source, dtype=dtype))
     elif corpus != SCENES:
         found = open(corpus)
-    elif task != SCENES_TASK:
+    elif task not in scenes.TASKS:
         raise CorpusError(f"task {task}: no built-in corpus. Give --source=<folder of the official {task} files>.")
     else:
-        scene: dict[str, Any] = {"seed": seed, "size": size, "difficulty": difficulty}
+        scene: dict[str, Any] = {"task": task, "seed": seed, "size": size, "difficulty": difficulty}
         found = open_or_make(kept / f"{SCENES}-{key(scene)}", partial(scenes.build, **scene))
-    found.splits(task)  # CorpusError if it has none of this task
+    if task:
+        found.splits(task)  # CorpusError if it has none of this task
     return found
 
 

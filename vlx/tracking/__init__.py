@@ -8,12 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vlx.tracking.registry import Promotion, download, promote, resolve, rollback  # noqa: F401
-    from vlx.tracking.report import comparison_figure, model_card, prediction_figures, prediction_files  # noqa: F401
+    from vlx.tracking.report import (  # noqa: F401
+        comparison_figure,
+        histogram_figures,
+        model_card,
+        prediction_figures,
+        prediction_files,
+    )
     from vlx.tracking.runs import Run, links, run, sync  # noqa: F401
 
 PLACES = {
     "registry": ("Promotion", "download", "promote", "resolve", "rollback"),
-    "report": ("comparison_figure", "model_card", "prediction_figures", "prediction_files"),
+    "report": ("comparison_figure", "histogram_figures", "model_card", "prediction_figures", "prediction_files"),
     "runs": ("Run", "links", "run", "sync"),
 }
 

@@ -85,6 +85,23 @@ def categories_figure(rows: Rows, chance: float) -> Figure:
     return figure
 
 
+def histogram_figures(histograms: Mapping[str, Mapping[Any, int]]) -> dict[str, Figure]:
+    """Title -> figure of its counts: numbers along the axis, names as bars from the most frequent."""
+    figures = {}
+    for title, counts in histograms.items():
+        numbers = all(isinstance(value, int) for value in counts)
+        figure, (axes,) = blank(7.5, 3.6 if numbers else 1.2 + 0.25 * len(counts))
+        if numbers:
+            axes.bar(list(counts), list(counts.values()), color=BLUE, width=0.9)
+            axes.set(xlabel=title, ylabel="how many")
+        else:
+            names = [str(name) for name in counts][::-1]
+            axes.barh(names, list(counts.values())[::-1], color=BLUE)
+            axes.set(xlabel="how many", title=title)
+        figures[title] = figure
+    return figures
+
+
 def comparison_figure(models: Sequence[Any]) -> Figure:
     """One group of bars a score that all models have, one bar a model (with its .title and .scores by name)."""
     shared = [name for name in models[0].scores if all(name in model.scores for model in models)]

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from vlx import checkpoints, corpora, tasks, tracking, workspace
 from vlx.checkpoints import Loaded, LoadReport
-from vlx.config import DataFields, DistillConfig, FinetuneConfig, ModelFields
+from vlx.config import DataFields, DistillConfig, FinetuneConfig, ModelFields, PrepareConfig
 from vlx.corpora import Corpus
 from vlx.errors import CheckpointError
 from vlx.models.oscar import Oscar, OscarConfig
@@ -29,10 +29,19 @@ log = logging.getLogger("vlx")
 Trained = FinetuneConfig | DistillConfig
 
 
-def corpus_of(cfg: DataFields, work_dir: str) -> Corpus:
-    """The corpus of these options, prepared first if need be."""
-    options = {"size": cfg.corpus_size, "seed": cfg.corpus_seed}
-    return corpora.fetch(cfg.task, cfg.corpus, cfg.source, work_dir, difficulty=cfg.difficulty, **options)
+def corpus_of(cfg: DataFields, *, task: str | None = None) -> Corpus:
+    """The corpus of these options, prepared first if need be. task: which it must hold, if not cfg.task; empty: any."""
+    return corpora.fetch(
+        cfg.task if task is None else task, cfg.corpus, cfg.source, cfg.work_dir, format=cfg.format, dtype=cfg.dtype,
+        size=cfg.corpus_size, seed=cfg.corpus_seed, difficulty=cfg.difficulty,
+    )  # fmt: skip
+
+
+def prepared(cfg: PrepareConfig) -> Corpus:
+    """The corpus that `prepare` is to make: in `out`, or kept like any other verb's."""
+    if cfg.out:
+        return corpora.prepare(cfg.format, cfg.source, cfg.out, dtype=cfg.dtype)
+    return corpus_of(cfg, task="" if cfg.format else cfg.task)
 
 
 def describe(cfg: DistillConfig) -> str:

@@ -188,7 +188,7 @@ def test_missing_files_are_named(source: Path, tmp_path: Path) -> None:
     refused(source, "found none of train.json, dev.json, test1.json")
     with pytest.raises(CorpusError, match="no such folder"):
         corpora.prepare("nlvr2", tmp_path / "nowhere", tmp_path / "corpus")
-    with pytest.raises(CorpusError, match="format vqa9: expected one of nlvr2, nlvr"):
+    with pytest.raises(CorpusError, match="format vqa9: expected some of nlvr2, nlvr"):
         corpora.prepare("vqa9", source, tmp_path / "corpus")
 
 

@@ -15,12 +15,14 @@ FORMATS: dict[str, Format] = {
 
 
 def find(format: str, source: Path | str) -> dict[str, Path]:
-    """The official files of a format in the folder `source`, by role."""
-    if format not in FORMATS:
-        raise CorpusError(f"format {format}: expected one of {', '.join(FORMATS)}.")
+    """The official files of a format, or of several joined by +, in the folder `source`, by role."""
+    unknown = [name for name in format.split("+") if name not in FORMATS]
+    if unknown:
+        raise CorpusError(f"format {unknown[0]}: expected some of {', '.join(FORMATS)}, joined by +.")
     if not Path(source).is_dir():
         raise CorpusError(f"{source}: no such folder. Point source at the folder of the official {format} files.")
-    return FORMATS[format].find(Path(source))
+    found = [(name, FORMATS[name].find(Path(source))) for name in format.split("+")]
+    return {f"{name} {role}": path for name, files in found for role, path in files.items()}
 
 
 def prepare(format: str, source: Path | str, out: Path | str, *, dtype: str = "float16") -> Corpus:
@@ -31,8 +33,12 @@ def prepare(format: str, source: Path | str, out: Path | str, *, dtype: str = "f
     files = find(format, source)
     try:
         with CorpusWriter(out, dtype=dtype) as writer:
-            detector = FORMATS[format].read(files, writer)
-            noted = [describe(path, Path(source)) for path in files.values()]
+            for name in format.split("+"):
+                own = {
+                    role.removeprefix(f"{name} "): path for role, path in files.items() if role.startswith(f"{name} ")
+                }
+                detector = FORMATS[name].read(own, writer)
+            noted = [describe(path, Path(source)) for path in dict.fromkeys(files.values())]
             writer.commit(reader=format, detector=detector, source=noted)
     except OSError as error:
         raise CorpusError(f"{error.filename or out}: {error.strerror or error}.") from error

@@ -34,7 +34,9 @@ def find_images(folder: Path) -> dict[str, Path]:
 
 def add_images(writer: CorpusWriter, files: Mapping[str, Path], wanted: Mapping[str, str]) -> str:
     """Write the wanted images (id -> who names it, for the error) with their regions and pictures, as far as `files`
-    (of find_images) hold any; returns the detector's name. Images are written in the order of the region files."""
+    (of find_images) hold any; returns the detector's name. Images are written in the order of the region files; those
+    that another format of the same corpus has written are left as they are."""
+    wanted = {name: who for name, who in wanted.items() if name not in writer.image_ids}
     pictures = Pictures(*(path for role, path in files.items() if role.startswith("pictures ")))
     sources = [path for role, path in files.items() if role.startswith("regions ")]
     own = {short_name(name): name for name in wanted}  # COCO's names and numbers are one
