@@ -48,12 +48,47 @@ def records(path: Path, pattern: re.Pattern[str], shape: str) -> Iterator[tuple[
         if not isinstance(record, dict):
             raise CorpusError(f"{where}: found {type(record).__name__}, expected one JSON object a line.")
         match = field(record, "identifier", where, pattern, shape)
-        if match[0] in seen:
-            raise CorpusError(f"{where}: identifier {match[0]} found twice, expected once. Remove one of the lines.")
-        seen.add(match[0])
+        unique(match[0], seen, where)
         yield where, match, record
     if not seen:
         raise CorpusError(f"{path}: found no lines, expected one JSON object a line. Is the download complete?")
+
+
+def load_json(path: Path, kind: type) -> Any:
+    """The content of a JSON file, with or without a byte order mark: a list or dict, as `kind` says, and not empty."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise CorpusError(f"{path}: not JSON ({error}). Is the download complete?") from None
+    if not isinstance(content, kind) or not content:
+        found = "nothing in it" if content == kind() else type(content).__name__
+        raise CorpusError(f"{path}: found {found}, expected a JSON {kind.__name__}. Is this the official file?")
+    return content
+
+
+def objects(values: Iterable[Any], path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(file: record N, object) of the array a JSON file holds; N counts from 1."""
+    for number, record in enumerate(values, 1):
+        where = f"{path}: record {number}"
+        if not isinstance(record, dict):
+            raise CorpusError(f"{where}: found {type(record).__name__}, expected a JSON object. Correct the record.")
+        yield where, record
+
+
+def unique(identifier: str, seen: set[str], where: str, what: str = "identifier") -> str:
+    """The identifier, noted in `seen`, where it must not be yet."""
+    if identifier in seen:
+        raise CorpusError(f"{where}: {what} {identifier} found twice, expected once. Remove one of them.")
+    seen.add(identifier)
+    return identifier
+
+
+def whole_or_text(record: dict[str, Any], key: str, where: str) -> str:
+    """An official id, which files write as a whole number or as text: 42 and "42" are one, "042" is another."""
+    value = record.get(key)
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return str(value)
+    return field(record, key, where, shape="a whole number or text")[0]
 
 
 def field(
