@@ -10,7 +10,8 @@ from vlx.training.batching import open_data
 
 def main(cfg: DistillConfig) -> float:
     """Teacher, student without distillation, distilled student. Returns the student's validation accuracy."""
-    task, corpus = tasks.load(cfg.task), recipes.corpus_of(cfg)
+    corpus = recipes.corpus_of(cfg)
+    task = tasks.load(cfg.task, corpus.answers(cfg.task))
     stem = f"distill-{cfg.task}-{workspace.key(cfg.as_dict(), corpus.fingerprint)}"
     title = f"{cfg.method}{' + reptile' if cfg.reptile else ''} on {cfg.task}, {cfg.student_layers}-layer student"
     with workspace.claim(Path(cfg.work_dir) / "runs", stem, resume=cfg.resume == "auto") as folder:

@@ -3,24 +3,25 @@
 import logging
 from pathlib import Path
 
-from vlx import tasks, tracking, workspace
+from vlx import tracking, workspace
 from vlx.config import EvaluateConfig, launch
 from vlx.training import recipes, results
 
 
 def main(cfg: EvaluateConfig) -> float:
-    """Official scores, the official file, predictions and figures of one split. Returns the accuracy."""
-    task, corpus = tasks.load(cfg.task), recipes.corpus_of(cfg)
+    """Official scores, the official file, predictions and figures of one split. Returns the score that versions are
+    compared by; not a number where labels are not published."""
+    corpus = recipes.corpus_of(cfg)
     with (
         workspace.claim(Path(cfg.work_dir) / "runs", f"evaluate-{cfg.task}", resume=False) as folder,
         tracking.run(cfg, name=f"evaluate {cfg.model}", folder=folder, description=cfg.description) as run,
     ):
-        loaded = recipes.load_for(cfg.model, task, corpus)
+        loaded, task = recipes.load_with_task(cfg.model, cfg.task, corpus)
         split = recipes.open_for(loaded, corpus, task, cfg.split or task.splits.test)
-        scores = results.score(run, loaded, split, task)
+        scores = results.score(run, loaded, split, task, stage=split.name)
         run.set_tags({"vlx.model": cfg.model, "vlx.split": split.name, "vlx.data_fingerprint": corpus.fingerprint})
     logging.getLogger("vlx").info("%s on %s: %s", cfg.model, split.name, scores)
-    return scores["accuracy"]
+    return scores.get(task.metric, float("nan"))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ from vlx.training import recipes, results
 
 def main(cfg: FinetuneConfig) -> float:
     """Returns the validation accuracy of the best step."""
-    task, corpus = tasks.load(cfg.task), recipes.corpus_of(cfg)
+    corpus = recipes.corpus_of(cfg)
+    task = tasks.load(cfg.task, corpus.answers(cfg.task))
     stem = f"finetune-{cfg.task}-{workspace.key(cfg.as_dict(), corpus.fingerprint)}"
     title = f"{cfg.model} on {cfg.task}, {cfg.layers} layers"
     with workspace.claim(Path(cfg.work_dir) / "runs", stem, resume=cfg.resume == "auto") as folder:

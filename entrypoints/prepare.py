@@ -34,7 +34,7 @@ def main(cfg: PrepareConfig) -> str:
             log.info("%s", report)
     log.info("%s: %s, fingerprint %s", corpus.path, examples, corpus.fingerprint)
     if findings and findings[0].serious:
-        worst = f"{findings[0].what}: {findings[0].count:,}, first {findings[0].first[0]}"
+        worst = f"{findings[0].what}: {findings[0].times:,}, first {findings[0].first[0]}"
         raise CorpusError(f"{corpus.path}: {worst}. Correct the source and prepare it again.")
     return corpus.fingerprint
 

@@ -46,7 +46,7 @@ class Config:
         return dataclasses.asdict(self)
 
 
-TASKS = ("nlvr2", "nlvr")
+TASKS = ("nlvr2", "nlvr", "vqa", "gqa")
 TINY = 1e-12  # the lower limit of what must be positive
 
 
@@ -74,7 +74,9 @@ class DataFields(RunFields):
 class ModelFields(Config):
     model: str = option("oscar", "the system", choices=("oscar",))
     hidden_size: int = option(64, "width H", low=8)
-    layers: int = option(4, "encoder layers", low=1)
+    layers: int = option(4, "encoder layers; of text, where text has its own", low=1)
+    region_layers: int = option(2, "layers over regions alone, in LXMERT", low=0)
+    cross_layers: int = option(2, "layers between text and regions, in LXMERT and ViLBERT", low=1)
     heads: int = option(4, "attention heads", low=1)
     intermediate_size: int = option(256, "width of the feed-forward part", low=1)
     initializer_range: float = option(0.1, "spread of new weights; BERT's 0.02 is for width 768", low=TINY)

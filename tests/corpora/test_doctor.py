@@ -60,7 +60,7 @@ def test_a_sound_corpus_has_no_findings(tmp_path: Path) -> None:
 def test_each_fault_of_an_example_is_found(tmp_path: Path, change: dict, what: str, serious: bool) -> None:
     rows = [GOOD] + [GOOD._replace(**({"identifier": str(number)} | change)) for number in range(2, 9)]
     finding = faults(corpus_of(tmp_path, *rows))[what]
-    assert finding.count == 7 and finding.serious == serious
+    assert finding.times == 7 and finding.serious == serious
     assert finding.first == tuple(f"vqa val {rows[number].identifier}" for number in range(1, 6))
 
 
@@ -71,7 +71,7 @@ def test_a_picture_that_cannot_be_decoded_is_found(tmp_path: Path, data: bytes) 
 
 def test_impossible_regions_are_found(tmp_path: Path) -> None:
     corpus = corpus_of(tmp_path, GOOD, damage=lambda boxes: boxes + 0.3)
-    assert faults(corpus)["region outside its picture"].count == 2
+    assert faults(corpus)["region outside its picture"].times == 2
     corpus._boxes[:, 2] = corpus._boxes[:, 0]
     assert not faults(corpus)["region without area"].serious
     corpus._features = np.full_like(corpus._features, np.nan)

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel
+from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from vlx import tracking
 from vlx.checkpoints.oscar import load_oscar, read_weights
 from vlx.checkpoints.report import LoadReport, load_weights
 from vlx.errors import CheckpointError
-from vlx.models.oscar import Oscar, OscarConfig
+from vlx.models.oscar import Oscar
 from vlx.tokenization import WordPiece
 
 log = logging.getLogger("vlx")
@@ -62,7 +62,7 @@ def load_own(folder: Path) -> Loaded:
         meta = json.loads((folder / META).read_text(encoding="utf-8"))
     except ValueError as error:
         raise CheckpointError(f"{folder / META}: not JSON ({error}).") from error
-    model = Oscar(OscarConfig.from_pretrained(folder))
+    model = AutoModel.from_config(AutoConfig.from_pretrained(folder))
     report = load_weights(model, read_weights(folder / "model.safetensors"), source=str(folder))
     return Loaded(model, WordPiece.load(folder / "vocab.txt"), meta, report)
 

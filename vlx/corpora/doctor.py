@@ -20,7 +20,7 @@ class Finding(NamedTuple):
     """A kind of fault: how often, the first cases, and whether training on it would be wrong."""
 
     what: str
-    count: int
+    times: int
     first: tuple[str, ...]
     serious: bool
 
@@ -34,7 +34,7 @@ def examine(corpus: Corpus) -> list[Finding]:
         if counts[what] <= FIRST:
             found[what].append(where)
     findings = [Finding(what, count, tuple(found[what]), what not in NOTES) for what, count in counts.items()]
-    return sorted(findings, key=lambda finding: (not finding.serious, -finding.count))
+    return sorted(findings, key=lambda finding: (not finding.serious, -finding.times))
 
 
 def example_faults(corpus: Corpus) -> Iterator[tuple[str, str]]:
@@ -139,5 +139,5 @@ def table(findings: list[Finding], corpus: Corpus) -> str:
     lines = [f"{corpus.path}: {counts}; examples: {examples}"]
     for finding in findings:
         kind = "fault" if finding.serious else "note"
-        lines.append(f"  {kind}  {finding.count:>9,}  {finding.what}: {', '.join(finding.first)}")
+        lines.append(f"  {kind}  {finding.times:>9,}  {finding.what}: {', '.join(finding.first)}")
     return "\n".join(lines if findings else [*lines, "  nothing is wrong"])

@@ -1,0 +1,18 @@
+"""The systems. Importing this registers each with transformers, so that AutoModel.from_pretrained(folder) works."""
+
+import torch
+from transformers import AutoModel, PreTrainedModel
+
+from vlx.models import oscar
+from vlx.models.heads import Head, Sizes
+
+SYSTEMS = {"oscar": oscar.configure}  # system -> configure(head, sizes), the configuration of a new model
+
+__all__ = ["SYSTEMS", "Head", "Sizes", "build"]
+
+
+def build(system: str, head: Head, sizes: Sizes, *, seed: int) -> PreTrainedModel:
+    """A new model with weights drawn from `seed`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return AutoModel.from_config(SYSTEMS[system](head, sizes))

@@ -1,8 +1,37 @@
-"""The heads that the systems share, with the originals' parameter names."""
+"""What a task asks of a model, and the heads that the systems share, with the originals' parameter names."""
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+
+class Head(NamedTuple):
+    """What a model must produce. classify: `labels` logits from `images` images; choose: one logit of each of several
+    texts about an image; point: one logit of each region."""
+
+    kind: str
+    labels: int
+    images: int = 1
+
+
+class Sizes(NamedTuple):
+    """Of a new model. region_layers, cross_layers: of the systems that have such."""
+
+    vocab_size: int
+    positions: int
+    region_dim: int
+    hidden: int
+    layers: int
+    region_layers: int
+    cross_layers: int
+    heads: int
+    intermediate: int
+    initializer_range: float
+    dropout: float
+    attention_dropout: float
+    classifier: str
 
 
 class Transform(nn.Module):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 
+from vlx.models.heads import Head, Sizes
 from vlx.models.layers import Embeddings, Layer, Output, Pooler, box_terms, pack, pack_mask, unpack
 
 
@@ -36,6 +37,7 @@ class OscarConfig(PretrainedConfig):
     cls_hidden_scale: int = 2
     num_choice: int = 1
     num_labels: int = 2
+    pointing: bool = False  # a logit of each region instead
 
 
 class Encoder(nn.Module):
@@ -100,7 +102,7 @@ class Oscar(PreTrainedModel):
         super().__init__(config)
         self.bert = Bert(config)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
-        self.classifier = head(config)
+        self.classifier = nn.Linear(config.hidden_size, 1) if config.pointing else head(config)
         self.post_init()
 
     def forward(
@@ -123,16 +125,23 @@ class Oscar(PreTrainedModel):
             hidden, mask = pack(hidden, layout), pack_mask(mask, layout)
         states = self.bert.encoder(hidden, mask)
         pooled = self.bert.pooler(states[-1])
-        joined = self.dropout(pooled).reshape(len(pooled) // self.config.num_choice, -1)  # [M,H] -> [B,N*H]
         last = states[-1] if layout is None else unpack(states[-1], layout, embedded.shape[1] + regions.shape[1])
         return Output(
-            logits=self.classifier(joined),
+            logits=self.logits(pooled, last[:, embedded.shape[1] :], batch["region_mask"]),
             pooled=pooled,
             text_hidden=last[:, : embedded.shape[1]],
             region_hidden=last[:, embedded.shape[1] :],
             hidden_states=tuple(states) if output_hidden_states else (),
             attentions=self.bert.encoder.attentions(states, mask) if output_attentions else (),
         )
+
+    def logits(self, pooled: Tensor, regions: Tensor, region_mask: Tensor) -> Tensor:
+        """[B,A] over the pooled vectors [M,H] of N images; pointing: [M,R], the least there is where no region is."""
+        if self.config.pointing:
+            scores = self.classifier(self.dropout(regions)).squeeze(-1)
+            return scores.masked_fill(~region_mask.flatten(0, -2), torch.finfo(scores.dtype).min)
+        joined = self.dropout(pooled).reshape(len(pooled) // self.config.num_choice, -1)  # [M,H] -> [B,N*H]
+        return self.classifier(joined)
 
     def region_features(self, batch: dict[str, Tensor]) -> Tensor:
         """Features and box terms as the original reads them: [..,R,D] -> [..,R,D+6], in the weights' dtype."""
@@ -152,6 +161,16 @@ def head(config: OscarConfig) -> nn.Module:
     )
     layers: list[Any] = [nn.Linear(inputs, inner), nn.ReLU(), *norm, nn.Linear(inner, config.num_labels)]
     return nn.Sequential(*layers)
+
+
+def configure(head: Head, sizes: Sizes) -> OscarConfig:
+    return OscarConfig(
+        vocab_size=sizes.vocab_size, max_position_embeddings=sizes.positions, img_feature_dim=sizes.region_dim + 6,
+        hidden_size=sizes.hidden, num_hidden_layers=sizes.layers, num_attention_heads=sizes.heads,
+        intermediate_size=sizes.intermediate, initializer_range=sizes.initializer_range,
+        hidden_dropout_prob=sizes.dropout, attention_probs_dropout_prob=sizes.attention_dropout,
+        classifier=sizes.classifier, num_choice=head.images, num_labels=head.labels, pointing=head.kind == "point",
+    )  # fmt: skip
 
 
 AutoConfig.register(OscarConfig.model_type, OscarConfig)

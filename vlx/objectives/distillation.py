@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vlx.objectives.supervised import Batch, Losses, Objective, TaskLoss
+from vlx.objectives.supervised import Batch, Losses, Objective, TaskLoss, logits_of
 
 # Weights of the text-only, image-only and full views; constants of the original, in the order it runs them.
 VIEW_WEIGHTS = {"text": 0.25, "image": 0.25, "full": 0.5}
@@ -37,14 +37,14 @@ def image_view(batch: Batch) -> Batch:
 def teach(teacher: nn.Module, batch: Batch) -> Tensor:
     teacher.eval()
     with torch.no_grad():
-        return teacher(batch).logits
+        return logits_of(teacher, batch)
 
 
 def vanilla_kd(teacher: nn.Module, task_loss: TaskLoss, *, alpha: float, temperature: float) -> Objective:
     """(1 - alpha) * task + alpha * KD."""
 
     def objective(student: nn.Module, batch: Batch) -> Losses:
-        logits = student(batch).logits
+        logits = logits_of(student, batch)
         task, kd = task_loss(logits, batch), kd_loss(logits, teach(teacher, batch), temperature)
         return Losses((1 - alpha) * task + alpha * kd, {"task": task.detach(), "kd": kd.detach()})
 
@@ -56,7 +56,7 @@ def multimodal_kd(teacher: nn.Module, task_loss: TaskLoss, *, alpha: float, temp
 
     def objective(student: nn.Module, batch: Batch) -> Losses:
         views = {"text": text_view(batch), "image": image_view(batch), "full": batch}
-        logits = {name: student(view).logits for name, view in views.items()}
+        logits = {name: logits_of(student, view) for name, view in views.items()}
         kd = {name: kd_loss(logits[name], teach(teacher, view), temperature) for name, view in views.items()}
         task = task_loss(logits["full"], batch)
         mixed = torch.stack([weight * kd[name] for name, weight in VIEW_WEIGHTS.items()]).sum()

@@ -22,8 +22,9 @@ Objective = Callable[[nn.Module, Batch], Losses]
 
 
 def cross_entropy(logits: Tensor, batch: Batch) -> Tensor:
-    """Mean over B; logits [B,A], labels [B]."""
-    return F.cross_entropy(logits, batch["labels"])
+    """Mean over the labelled of B; logits [B,A], labels [B], -1: none. 0 where no example has a label."""
+    labels = batch["labels"]
+    return F.cross_entropy(logits, labels, ignore_index=-1, reduction="sum") / (labels >= 0).sum().clamp(min=1)
 
 
 def soft_target_bce(logits: Tensor, batch: Batch) -> Tensor:
@@ -31,11 +32,16 @@ def soft_target_bce(logits: Tensor, batch: Batch) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, batch["targets"]) * logits.shape[1]
 
 
+def logits_of(model: nn.Module, batch: Batch) -> Tensor:
+    """[B,A]: of every label, or of every choice, or of every region."""
+    return model(batch).logits.reshape(len(batch["input_ids"]), -1)
+
+
 def supervised(task_loss: TaskLoss) -> Objective:
     """Learn from labels alone."""
 
     def objective(model: nn.Module, batch: Batch) -> Losses:
-        loss = task_loss(model(batch).logits, batch)
+        loss = task_loss(logits_of(model, batch), batch)
         return Losses(loss, {"task": loss.detach()})
 
     return objective

@@ -1,17 +1,25 @@
 """The registry of tasks: a new task is one file and one line here."""
 
-from vlx.errors import ConfigError
+from collections.abc import Callable, Sequence
+
+from vlx.errors import ConfigError, CorpusError
 from vlx.tasks.base import Encoded, Splits, Task
+from vlx.tasks.questions import gqa, vqa
 from vlx.tasks.statements import NLVR, NLVR2
 
-TASKS: dict[str, Task] = {task.name: task for task in (NLVR2, NLVR)}
+FIXED: dict[str, Task] = {task.name: task for task in (NLVR2, NLVR)}
+WITH_ANSWERS: dict[str, Callable[[Sequence[str]], Task]] = {"vqa": vqa, "gqa": gqa}  # made from their vocabulary
 
 
-def load(name: str) -> Task:
-    """The task of that name. Raises ConfigError."""
-    if name not in TASKS:
-        raise ConfigError(f"task={name}: expected one of {', '.join(TASKS)}.")
-    return TASKS[name]
+def load(name: str, answers: Sequence[str] = ()) -> Task:
+    """The task of that name; `answers`: its vocabulary by label, a corpus's or a model's. Raises UserError."""
+    if name in FIXED:
+        return FIXED[name]
+    if name not in WITH_ANSWERS:
+        raise ConfigError(f"task={name}: expected one of {', '.join([*FIXED, *WITH_ANSWERS])}.")
+    if not answers:
+        raise CorpusError(f"task {name}: the corpus has no answer vocabulary. Prepare it from the task's own files.")
+    return WITH_ANSWERS[name](answers)
 
 
-__all__ = ["TASKS", "Encoded", "Splits", "Task", "load"]
+__all__ = ["Encoded", "Splits", "Task", "load"]

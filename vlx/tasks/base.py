@@ -1,22 +1,28 @@
 """What a task is: how an example becomes tensors, what is learnt, and the official score."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from datasets import Dataset
+from torch import Tensor
 
+from vlx.models import Head
 from vlx.objectives.supervised import TaskLoss
 from vlx.tokenization import WordPiece
 
+Box = tuple[float, float, float, float]  # x1 y1 x2 y2 in 0..1
+
 
 class Encoded(NamedTuple):
-    """An example before its regions are read."""
+    """An example before its regions are read. Texts and images pair up; one text or one image serves all the others."""
 
-    input_ids: list[int]
-    image_ids: tuple[str, ...]
-    label: int
+    texts: tuple[list[int], ...]  # one; or one a choice
+    image_ids: tuple[str, ...]  # one; or as many as the statement is about
+    label: int = -1  # -1: not known
+    scores: Mapping[int, float] = {}  # soft target of the labels that have one
+    box: Box | None = None  # what the text points at
 
 
 class Splits(NamedTuple):
@@ -28,25 +34,37 @@ class Splits(NamedTuple):
 
 
 class Task(Protocol):
-    """The contract. `probabilities` are [examples, num_labels], in the order of the examples."""
+    """The contract. `probabilities` are [examples, labels, choices or regions], in the order of the examples."""
 
     @property
     def name(self) -> str: ...
     @property
-    def num_images(self) -> int: ...
-    @property
-    def num_labels(self) -> int: ...
+    def head(self) -> Head: ...
     @property
     def splits(self) -> Splits: ...
     @property
     def loss(self) -> TaskLoss: ...
+    @property
+    def metric(self) -> str:
+        """Of the official scores the one by which steps and versions are chosen."""
+        ...
 
     def encode(self, examples: Dataset, tokenizer: WordPiece, *, limit: int) -> list[Encoded]: ...
 
+    def probabilities(self, logits: Tensor) -> Tensor: ...
+
+    def labelled(self, examples: Dataset) -> bool:
+        """Whether the split's labels are published, so that it can be scored here."""
+        ...
+
     def score(self, examples: Dataset, probabilities: np.ndarray) -> dict[str, float]: ...
 
-    def predictions(self, examples: Dataset, probabilities: np.ndarray) -> dict[str, Sequence[Any]]: ...
+    def predictions(self, examples: Dataset, probabilities: np.ndarray) -> dict[str, Sequence[Any]]:
+        """Columns of the predictions table: identifier text category image_ids label prediction score right."""
+        ...
 
-    def write_submission(self, examples: Dataset, probabilities: np.ndarray, path: Path) -> None: ...
+    def write_submission(self, examples: Dataset, probabilities: np.ndarray, stem: Path) -> Path:
+        """Write the official file, named `stem` and the official suffix."""
+        ...
 
     def chance_level(self, examples: Dataset) -> float: ...

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset
+from torch import Tensor
 
+from vlx.models import Head
 from vlx.objectives.supervised import TaskLoss, cross_entropy
 from vlx.tasks.base import Encoded, Splits
 from vlx.tasks.metrics import accuracy, consistency
@@ -23,14 +25,24 @@ class StatementTask:
     splits: Splits
     submission: str
     words: tuple[str, str]
-    num_labels: int = 2
     loss: TaskLoss = cross_entropy
+    metric: str = "accuracy"
+
+    @property
+    def head(self) -> Head:
+        return Head("classify", 2, self.num_images)
 
     def encode(self, examples: Dataset, tokenizer: WordPiece, *, limit: int) -> list[Encoded]:
         """Every image of a statement sees the same [CLS] statement [SEP] (specs: Oscar b.1, b.4, without tags)."""
         texts = tokenizer.encode(examples["text"], limit=limit)
         rows = zip(texts, examples["image_ids"], examples["label"], strict=True)
-        return [Encoded(ids, tuple(images), label) for ids, images, label in rows]
+        return [Encoded((ids,), tuple(images), label) for ids, images, label in rows]
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        return logits.softmax(-1)
+
+    def labelled(self, examples: Dataset) -> bool:
+        return min(examples["label"]) >= 0
 
     def score(self, examples: Dataset, probabilities: np.ndarray) -> dict[str, float]:
         """Official accuracy and consistency, 0..1."""
@@ -42,7 +54,7 @@ class StatementTask:
         chosen = probabilities.argmax(1)
         return {
             "identifier": examples["identifier"],
-            "statement": examples["text"],
+            "text": examples["text"],
             "category": examples["category"],
             "image_ids": examples["image_ids"],
             "label": [self.words[label] for label in examples["label"]],
@@ -51,11 +63,13 @@ class StatementTask:
             "right": (chosen == np.asarray(examples["label"])).tolist(),
         }
 
-    def write_submission(self, examples: Dataset, probabilities: np.ndarray, path: Path) -> None:
+    def write_submission(self, examples: Dataset, probabilities: np.ndarray, stem: Path) -> Path:
         """The official csv: `identifier,True` a line, in the order of the examples."""
         rows = zip(examples["identifier"], probabilities.argmax(1), strict=True)
         lines = [f"{self.submission.format(identifier)},{self.words[label]}" for identifier, label in rows]
+        path = stem.with_suffix(".csv")
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return path
 
     def chance_level(self, examples: Dataset) -> float:
         """Accuracy of always giving the more frequent answer."""

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 Picture = Callable[[str], Image.Image | None]  # image id -> picture
-Rows = Mapping[str, Sequence[Any]]  # identifier statement category image_ids label prediction score right
+Rows = Mapping[str, Sequence[Any]]  # identifier text category image_ids label prediction score right
 SHOWN = {"Wrong": 24, "Right": 12}  # examples with pictures on the page
 THUMBNAIL = 160  # pixels
 CATEGORIES = 12  # in the figure: the largest
@@ -23,8 +23,11 @@ STYLE = "body{font:14px sans-serif}article{display:inline-block;width:350px;marg
 
 
 def prediction_figures(rows: Rows, chance: float) -> dict[str, Figure]:
-    """Name -> figure: the confusion matrix, the scores and, where examples have categories, accuracy by category."""
-    figures = {"confusion": confusion_figure(rows), "scores": scores_figure(rows)}
+    """Name -> figure: the confusion matrix of a few classes, the scores of statements that are true or false, and,
+    where examples have categories, accuracy by category."""
+    names = {str(label).lower() for label in rows["label"]} | {str(label).lower() for label in rows["prediction"]}
+    figures = {"confusion": confusion_figure(rows)} if len(names) <= CATEGORIES else {}
+    figures |= {"scores": scores_figure(rows)} if names <= {"true", "false"} else {}
     return figures | ({"categories": categories_figure(rows, chance)} if any(rows["category"]) else {})
 
 
@@ -45,7 +48,7 @@ def confusion_figure(rows: Rows) -> Figure:
         text, colour = f"{count:,}\n{shares[row, column]:.0%}", "white" if shares[row, column] > 0.5 else "black"
         axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=15)
     ticks = {"xticks": range(len(names)), "yticks": range(len(names)), "xticklabels": names, "yticklabels": names}
-    axes.set(xlabel="answer", ylabel="label", title=f"Answers to {counts.sum():,} statements", **ticks)
+    axes.set(xlabel="answer", ylabel="label", title=f"Answers to {counts.sum():,} examples", **ticks)
     return figure
 
 
@@ -142,7 +145,7 @@ def card(rows: Rows, index: int, picture: Picture) -> str:
     row = {name: values[index] for name, values in rows.items()}
     pictures = "".join(thumbnail(picture(image)) for image in row["image_ids"])
     return (
-        f"<article>{pictures}<p>{escape(row['statement'])}</p><b>{row['prediction']}</b> "
+        f"<article>{pictures}<p>{escape(row['text'])}</p><b>{row['prediction']}</b> "
         f"(score {row['score']:.3f}), label {row['label']}<br>"
         f"<small>{escape(row['identifier'])} {escape(row['category'])}</small></article>"
     )
@@ -165,7 +168,6 @@ def model_card(title: str, facts: Mapping[str, Any], warning: str = "") -> str:
     parts = [f"# {title}", f"> **Warning: {warning}.**"] if warning else [f"# {title}"]
     parts += [f"| score | value |\n|---|---|\n{scores}", f"| fact | value |\n|---|---|\n{others}"]
     parts.append(
-        "Use: says whether an English statement is true of its pictures, if they are like those it was trained on. "
-        "Scores hold for the data with the fingerprint above.\n"
+        "Use: texts and pictures like those it was trained on. Scores hold for the data with the fingerprint above.\n"
     )
     return "\n\n".join(parts)

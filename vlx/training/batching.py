@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,13 +29,15 @@ class Split:
     encoded: list[Encoded]
     lengths: np.ndarray  # longest text + regions of each example
     max_regions: int
+    labels: int  # of the task's head
 
     def __len__(self) -> int:
         return len(self.encoded)
 
     def batch(self, indices: Sequence[int]) -> dict[str, Tensor]:
-        """The model's input for these examples (shapes: models.oscar)."""
-        return collate([self.encoded[index] for index in indices], self.corpus, max_regions=self.max_regions)
+        """The model's input for these examples (shapes: models.oscar) and its targets."""
+        rows = [self.encoded[index] for index in indices]
+        return collate(rows, self.corpus, max_regions=self.max_regions, labels=self.labels)
 
 
 class Data(NamedTuple):
@@ -69,8 +71,8 @@ def open_split(
         raise CorpusError(f"{corpus.path}: split {name} of task {task.name} is empty; prepare the corpus again.")
     encoded = task.encode(examples, tokenizer, limit=max_text_tokens)
     regions = [max(min(corpus.num_regions(image), max_regions) for image in row.image_ids) for row in encoded]
-    lengths = np.array([len(row.input_ids) for row in encoded]) + np.array(regions)
-    return Split(name, corpus, examples, encoded, lengths, max_regions)
+    lengths = np.array([max(map(len, row.texts)) for row in encoded]) + np.array(regions)
+    return Split(name, corpus, examples, encoded, lengths, max_regions, task.head.labels)
 
 
 def epoch_batches(lengths: np.ndarray, batch_size: int, *, seed: int, epoch: int) -> list[list[int]]:
@@ -90,31 +92,48 @@ def sorted_batches(lengths: np.ndarray, batch_size: int) -> list[list[int]]:
     return [order[start : start + batch_size].tolist() for start in range(0, len(order), batch_size)]
 
 
-def collate(rows: Sequence[Encoded], corpus: Corpus, *, max_regions: int) -> dict[str, Tensor]:
-    """input_ids [B,N,T], regions [B,N,R,D], boxes [B,N,R,4], their masks, layout [B*N,L] and labels [B]."""
-    found = [[corpus.regions(image) for image in row.image_ids] for row in rows]
-    kept = [min(len(boxes), max_regions) for images in found for _, boxes in images]
-    shape = len(rows), len(rows[0].image_ids)
-    tokens, regions = max(len(row.input_ids) for row in rows), max(kept)
-    input_ids = np.zeros((len(rows), 1, tokens), np.int64)
+def collate(rows: Sequence[Encoded], corpus: Corpus, *, max_regions: int, labels: int) -> dict[str, Tensor]:
+    """input_ids [B,S,T], regions [B,S,R,D], boxes [B,S,R,4], their masks and layout [B*S,L], where S pairs of a text
+    and an image make an example; labels [B], and targets [B,labels] where answers have soft scores."""
+    texts, images = ([widen(row, part) for row in rows] for part in ("texts", "image_ids"))
+    shape = len(rows), len(texts[0])
+    found = {name: corpus.regions(name) for row in images for name in row}
+    kept = {name: min(len(boxes), max_regions) for name, (_, boxes) in found.items()}
+    tokens, regions = max(len(text) for row in texts for text in row), max(kept.values())
+    input_ids = np.zeros((*shape, tokens), np.int64)
     features = np.zeros((*shape, regions, corpus.region_dim), np.float32)
     boxes = np.zeros((*shape, regions, 4), np.float32)
-    for b, (row, images) in enumerate(zip(rows, found, strict=True)):
-        input_ids[b, 0, : len(row.input_ids)] = row.input_ids
-        for n, (region, box) in enumerate(images):
-            count = min(len(box), max_regions)
-            features[b, n, :count], boxes[b, n, :count] = region[:count], box[:count]
-    text_lengths = torch.tensor([len(row.input_ids) for row in rows])[:, None].expand(shape)
-    region_lengths = torch.tensor(kept).view(shape)
+    for place in np.ndindex(shape):
+        text, name = texts[place[0]][place[1]], images[place[0]][place[1]]
+        input_ids[place][: len(text)] = text
+        features[place][: kept[name]], boxes[place][: kept[name]] = (each[: kept[name]] for each in found[name])
+    text_lengths = torch.tensor([[len(text) for text in row] for row in texts])
+    region_lengths = torch.tensor([[kept[name] for name in row] for row in images])
     return {
-        "input_ids": torch.from_numpy(input_ids).expand(*shape, tokens),
+        "input_ids": torch.from_numpy(input_ids),
         "text_mask": torch.arange(tokens) < text_lengths[..., None],
         "regions": torch.from_numpy(features),
         "boxes": torch.from_numpy(boxes),
         "region_mask": torch.arange(regions) < region_lengths[..., None],
         "layout": joint_layout(text_lengths.flatten(), region_lengths.flatten(), tokens),
         "labels": torch.tensor([row.label for row in rows]),
+        **({"targets": soft_targets(rows, labels)} if any(row.scores for row in rows) else {}),
     }
+
+
+def widen(row: Encoded, part: str) -> tuple[Any, ...]:
+    """The texts or images of an example, one for each of its pairs: a single one serves all."""
+    values, pairs = getattr(row, part), max(len(row.texts), len(row.image_ids))
+    return values if len(values) == pairs else values * pairs
+
+
+def soft_targets(rows: Sequence[Encoded], labels: int) -> Tensor:
+    """[B,labels]: the score of every label, 0 where an example names none."""
+    targets = torch.zeros(len(rows), labels)
+    for number, row in enumerate(rows):
+        for label, score in row.scores.items():
+            targets[number, label] = score
+    return targets
 
 
 def joint_layout(text_lengths: Tensor, region_lengths: Tensor, tokens: int) -> Tensor:

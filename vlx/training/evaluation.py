@@ -10,6 +10,7 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 from torch import nn
 
+from vlx.objectives.supervised import logits_of
 from vlx.progress import meter
 from vlx.tasks import Task
 from vlx.training.batching import Split, sorted_batches
@@ -18,8 +19,8 @@ EVAL_BATCH = 128
 LATENCY_RUNS = 40
 
 
-def predict(model: nn.Module, split: Split) -> np.ndarray:
-    """Probabilities [examples, A] in the order of the split; the processes share the work."""
+def predict(model: nn.Module, split: Split, task: Task) -> np.ndarray:
+    """The task's probabilities [examples, A] in the order of the split; the processes share the work."""
     model.eval()
     state, device = PartialState(), next(model.parameters()).device
     batches = sorted_batches(split.lengths, EVAL_BATCH)[state.process_index :: state.num_processes]
@@ -27,7 +28,7 @@ def predict(model: nn.Module, split: Split) -> np.ndarray:
     with torch.no_grad(), meter(f"scoring {split.name}", len(batches)) as bar:
         for indices in batches:
             batch = {name: x.to(device) for name, x in split.batch(indices).items()}
-            found.append((indices, model(batch).logits.float().softmax(-1).cpu().numpy()))
+            found.append((indices, task.probabilities(logits_of(model, batch).float()).cpu().numpy()))
             bar.advance()
     everyone = gather_object(found) if state.num_processes > 1 else found
     probabilities = np.zeros((len(split), everyone[0][1].shape[1]), np.float32)
@@ -38,7 +39,7 @@ def predict(model: nn.Module, split: Split) -> np.ndarray:
 
 def validator(task: Task, split: Split) -> Callable[[nn.Module], dict[str, float]]:
     """What the loop calls to choose its best step."""
-    return lambda model: task.score(split.examples, predict(model, split))
+    return lambda model: task.score(split.examples, predict(model, split, task))
 
 
 def parameters(model: nn.Module) -> int:
@@ -46,7 +47,7 @@ def parameters(model: nn.Module) -> int:
 
 
 def latency_ms(model: nn.Module, split: Split) -> float:
-    """Median milliseconds of one statement alone, over the first LATENCY_RUNS statements, after a warm-up."""
+    """Median milliseconds of one example alone, over the first LATENCY_RUNS examples, after a warm-up."""
     model.eval()
     device = next(model.parameters()).device
     times = []
@@ -54,7 +55,7 @@ def latency_ms(model: nn.Module, split: Split) -> float:
         for index in [0, 0, *range(min(LATENCY_RUNS, len(split)))]:
             batch = {name: x.to(device) for name, x in split.batch([index]).items()}
             started = time.perf_counter()
-            model(batch).logits.cpu()
+            logits_of(model, batch).cpu()
             times.append(1000 * (time.perf_counter() - started))
     return statistics.median(times[2:])
 

@@ -28,7 +28,7 @@ from vlx.workspace import write_json
 
 log = logging.getLogger("vlx")
 Batch = dict[str, Tensor]
-Validate = Callable[[nn.Module], dict[str, float]]  # must hold "accuracy", by which the best step is chosen
+Validate = Callable[[nn.Module], dict[str, float]]  # must hold the metric by which the best step is chosen
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Trainer:
 
 def fit(
     model: nn.Module, objective: Objective, train: Split, validate: Validate, cfg: TrainFields, run: tracking.Run,
-    *, folder: Path, title: str, hook: Reptile | None = None,
+    *, folder: Path, title: str, metric: str = "accuracy", hook: Reptile | None = None,
 ) -> Best:  # fmt: skip
     """Train `model` in place and leave it with its best weights; a hook's teacher keeps its last.
 
@@ -106,7 +106,7 @@ def fit(
     trainer = Trainer(model, objective, cfg, total=total_steps(cfg, len(train)), hook=hook)
     torch.manual_seed(cfg.seed + trainer.accelerator.process_index)  # dropout
     trainer.progress = load_checkpoint(folder, trainer.modules, trainer.optimizers) or trainer.progress
-    train_to_end(trainer, train, validate, run, folder=folder, title=title)
+    train_to_end(trainer, train, validate, run, folder=folder, title=title, metric=metric)
     save_result(trainer, folder)
     return restore_best(folder, model, hook)
 
@@ -116,7 +116,7 @@ def total_steps(cfg: TrainFields, examples: int) -> int:
 
 
 def train_to_end(
-    trainer: Trainer, train: Split, validate: Validate, run: tracking.Run, *, folder: Path, title: str
+    trainer: Trainer, train: Split, validate: Validate, run: tracking.Run, *, folder: Path, title: str, metric: str
 ) -> None:
     progress, cfg = trainer.progress, trainer.cfg
     speed = Speed()
@@ -132,13 +132,15 @@ def train_to_end(
                 speed.count(batches)
                 progress.batch += 1
                 bar.advance(note=f"best {progress.best_value:.3f}" if progress.best_step >= 0 else "")
-                after_step(trainer, validate, run, speed, folder)
+                after_step(trainer, validate, run, speed, folder, metric)
                 if progress.step == trainer.total:
                     return
             progress.epoch, progress.batch = progress.epoch + 1, 0
 
 
-def after_step(trainer: Trainer, validate: Validate, run: tracking.Run, speed: "Speed", folder: Path) -> None:
+def after_step(
+    trainer: Trainer, validate: Validate, run: tracking.Run, speed: "Speed", folder: Path, metric: str
+) -> None:
     """Log, evaluate and save where the step number asks for it."""
     progress, cfg = trainer.progress, trainer.cfg
     step, last = progress.step, progress.step == trainer.total
@@ -150,8 +152,8 @@ def after_step(trainer: Trainer, validate: Validate, run: tracking.Run, speed: "
     if step % cfg.eval_every == 0 or last:
         scores = validate(trainer.model)
         run.log_metrics({f"val/{name}": value for name, value in scores.items()}, step=step)
-        if scores["accuracy"] > progress.best_value:
-            progress.best_value, progress.best_step = scores["accuracy"], step
+        if scores[metric] > progress.best_value:
+            progress.best_value, progress.best_step = scores[metric], step
             save_weights(trainer.modules["model"], best_file(folder, step))
     save = lambda: checkpoint(trainer, folder)  # noqa: E731
     if step % cfg.checkpoint_every == 0 and not last:

@@ -5,15 +5,13 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import PreTrainedModel
 
-from vlx import checkpoints, corpora, tasks, tracking, workspace
+from vlx import checkpoints, corpora, models, tasks, tracking, workspace
 from vlx.checkpoints import Loaded, LoadReport
 from vlx.config import DataFields, DistillConfig, FinetuneConfig, ModelFields, PrepareConfig
 from vlx.corpora import Corpus
 from vlx.errors import CheckpointError
-from vlx.models.oscar import Oscar, OscarConfig
 from vlx.models.student import set_dropout, student_from
 from vlx.objectives import Objective, distillation, supervised
 from vlx.tokenization import WordPiece
@@ -56,28 +54,29 @@ def new_model(cfg: Trained, task: tasks.Task, corpus: Corpus) -> Loaded:
     """A model from scratch, with the given vocabulary or one trained on the corpus's training texts."""
     texts = corpus.examples(task.name, task.splits.train)["text"]
     tokenizer = WordPiece.load(Path(cfg.vocab)) if cfg.vocab else WordPiece.train(texts, size=cfg.vocab_size)
-    config = OscarConfig(
-        vocab_size=len(tokenizer), max_position_embeddings=cfg.max_text_tokens, img_feature_dim=corpus.region_dim + 6,
-        hidden_size=cfg.hidden_size, num_hidden_layers=cfg.layers, num_attention_heads=cfg.heads,
-        intermediate_size=cfg.intermediate_size, initializer_range=cfg.initializer_range,
-        hidden_dropout_prob=cfg.dropout, attention_probs_dropout_prob=cfg.attention_dropout,
-        classifier=cfg.classifier, num_choice=task.num_images, num_labels=task.num_labels,
+    sizes = models.Sizes(
+        len(tokenizer), cfg.max_text_tokens, corpus.region_dim, cfg.hidden_size,
+        cfg.layers, cfg.region_layers, cfg.cross_layers, cfg.heads, cfg.intermediate_size,
+        cfg.initializer_range, cfg.dropout, cfg.attention_dropout, cfg.classifier,
     )  # fmt: skip
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(cfg.seed)
-        model = Oscar(config)
+    model = models.build(cfg.model, task.head, sizes, seed=cfg.seed)
     return Loaded(model, tokenizer, meta_of(cfg, task, corpus), LoadReport("from scratch"))
 
 
 def meta_of(cfg: ModelFields, task: tasks.Task, corpus: Corpus) -> dict[str, Any]:
-    meta: dict[str, Any] = {"system": cfg.model, "task": task.name, "num_images": task.num_images}
+    meta: dict[str, Any] = {"system": cfg.model, "task": task.name, "num_images": task.head.images}
+    meta |= {"answers": list(answers)} if (answers := getattr(task, "answers", ())) else {}
     meta |= {"max_text_tokens": cfg.max_text_tokens, "max_regions": cfg.max_regions, "detector": corpus.detector}
     return meta | {"region_dim": corpus.region_dim, "data_fingerprint": corpus.fingerprint}
 
 
 def load_for(uri: str, task: tasks.Task, corpus: Corpus, *, new_head: bool = False) -> Loaded:
     """A model that fits this task and these regions. Raises CheckpointError if it is another task's."""
-    loaded = checkpoints.load(uri, new_head=new_head)
+    return fitting(checkpoints.load(uri, new_head=new_head), task, corpus)
+
+
+def fitting(loaded: Loaded, task: tasks.Task, corpus: Corpus) -> Loaded:
+    uri = loaded.meta["uri"]
     if loaded.meta["task"] != task.name:
         other = loaded.meta["task"] or f"{loaded.meta['num_images']} images, {loaded.model.config.num_labels} answers"
         raise CheckpointError(f"{uri}: a model of another task ({other}); expected one of task={task.name}.")
@@ -85,6 +84,13 @@ def load_for(uri: str, task: tasks.Task, corpus: Corpus, *, new_head: bool = Fal
         dims = f"{loaded.meta['region_dim']} features a region, the corpus has {corpus.region_dim}"
         raise CheckpointError(f"{uri}: reads {dims}; prepare the corpus with the features it was trained on.")
     return loaded
+
+
+def load_with_task(uri: str, name: str, corpus: Corpus) -> tuple[Loaded, tasks.Task]:
+    """A model and its task, with the answers that the model knows."""
+    loaded = checkpoints.load(uri)
+    task = tasks.load(name, loaded.meta.get("answers") or corpus.answers(name))
+    return fitting(loaded, task, corpus), task
 
 
 def open_for(loaded: Loaded, corpus: Corpus, task: tasks.Task, name: str) -> Split:
@@ -100,7 +106,9 @@ def learn(
     """Train in the run's own folder; the best step is the validation split's choice."""
     set_dropout(model, cfg.dropout, cfg.attention_dropout)
     validate, folder = validator(task, data.validation), run.folder / "training"
-    return fit(model, objective, data.train, validate, cfg, run, folder=folder, title=title, hook=hook)
+    return fit(
+        model, objective, data.train, validate, cfg, run, folder=folder, title=title, metric=task.metric, hook=hook
+    )
 
 
 def finetune(cfg: FinetuneConfig, task: tasks.Task, corpus: Corpus, run: tracking.Run, *, title: str) -> Result:

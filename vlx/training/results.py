@@ -18,6 +18,7 @@ from vlx.training.loop import Best
 from vlx.workspace import RESULT, write_json
 
 log = logging.getLogger("vlx")
+SHOWN = 4  # scores in the table that ends a run
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,8 @@ class Result:
     """One model, measured. `version` is None until the registry has been reached."""
 
     title: str
-    scores: dict[str, float]  # of the test split
-    validation: float  # accuracy by which the best step was chosen
+    scores: dict[str, float]  # of the test split; none where its labels are not published
+    validation: float  # the score by which the best step was chosen
     parameters: int
     latency_ms: float
     model: str  # its folder
@@ -42,17 +43,18 @@ def publish(
 ) -> Result:  # fmt: skip
     """Score the best weights on the test split, log all about them, register them as vlx-<task>-<role>."""
     folder = checkpoints.save(run.folder / "model", loaded.model, loaded.tokenizer, loaded.meta)
-    scores = score(run, loaded, data.test, task, step=best.step)
+    scores = score(run, loaded, data.test, task, stage="test", step=best.step)
     size, latency = parameters(loaded.model), latency_ms(loaded.model, data.test)
     run.log_metrics({"model/parameters": float(size), "model/latency_ms": latency}, step=best.step)
-    warning = chance_warning(task, data.validation, best.value) or chance_warning(task, data.test, scores["accuracy"])
+    warning = chance_warning(task, data.validation, best.value)
+    warning = warning or (chance_warning(task, data.test, scores[task.metric]) if scores else "")
     facts = {
         "task": task.name,
         "system": loaded.meta["system"],
         "role": role,
         "split": data.validation.name,
         "data_fingerprint": data.test.corpus.fingerprint,
-        "val/accuracy": f"{best.value:.6f}",
+        f"val/{task.metric}": f"{best.value:.6f}",
         **{f"test/{name}": f"{value:.6f}" for name, value in scores.items()},
         **({"warning": warning} if warning else {}),
         **tags,
@@ -69,20 +71,26 @@ def publish(
 
 def measure(loaded: Loaded, data: Data, task: Task, *, title: str) -> Result:
     """The row of a model that was trained elsewhere."""
-    validation = task.score(data.validation.examples, predict(loaded.model, data.validation))["accuracy"]
-    scores = task.score(data.test.examples, predict(loaded.model, data.test))
+    validation = task.score(data.validation.examples, predict(loaded.model, data.validation, task))[task.metric]
+    labelled = task.labelled(data.test.examples)
+    scores = task.score(data.test.examples, predict(loaded.model, data.test, task)) if labelled else {}
     size, latency = parameters(loaded.model), latency_ms(loaded.model, data.test)
     return Result(title, scores, validation, size, latency, loaded.meta["uri"], "", loaded.meta["uri"], None)
 
 
-def score(run: tracking.Run, loaded: Loaded, split: Split, task: Task, *, step: int = 0) -> dict[str, float]:
-    """The official scores of a split, logged with the official file, the predictions with pictures, and the figures."""
-    probabilities = predict(loaded.model, split)
-    scores = task.score(split.examples, probabilities)
-    run.log_metrics(prefixed("test", scores), step=step)
-    submission = run.folder / f"{task.name}_{split.name}.csv"
-    task.write_submission(split.examples, probabilities, submission)
+def score(
+    run: tracking.Run, loaded: Loaded, split: Split, task: Task, *, stage: str, step: int = 0
+) -> dict[str, float]:
+    """The official scores of a split as stage/score, logged with the official file, the predictions with pictures, and
+    the figures. Where labels are not published there is the file to submit, and no score."""
+    probabilities = predict(loaded.model, split, task)
+    submission = task.write_submission(split.examples, probabilities, run.folder / f"{task.name}_{split.name}")
     run.log_artifact(submission, to="predictions")
+    if not task.labelled(split.examples):
+        log.info("%s has no published labels: %s is the file to submit.", split.name, submission)
+        return {}
+    scores = task.score(split.examples, probabilities)
+    run.log_metrics(prefixed(stage, scores | {"chance": task.chance_level(split.examples)}), step=step)
     rows = task.predictions(split.examples, probabilities)
     for name, content in tracking.prediction_files(split.name, rows, split.corpus.image).items():
         run.log_text(content, name)
@@ -95,12 +103,13 @@ def prefixed(stage: str, scores: dict[str, float]) -> dict[str, float]:
     return {f"{stage}/{name}": value for name, value in scores.items()}
 
 
-def chance_warning(task: Task, split: Split, accuracy: float) -> str:
+def chance_warning(task: Task, split: Split, value: float) -> str:
     """A line if the model does no better than always giving one answer; empty otherwise."""
     chance = task.chance_level(split.examples)
-    if not is_at_chance(accuracy, chance, len(split)):
+    if not is_at_chance(value, chance, len(split)):
         return ""
-    warning = f"at chance level: {split.name} accuracy {accuracy:.3f}, always the more frequent answer {chance:.3f}"
+    known = f"always the most frequent answer {chance:.3f}"
+    warning = f"at chance level: {split.name} {task.metric} {value:.3f}, {known}"
     log.warning("%s. The model has learnt little from the pictures.", warning)
     return warning
 
@@ -119,11 +128,14 @@ def read_result(folder: Path) -> Result | None:
 def show(results: Sequence[Result], run: tracking.Run, title: str) -> None:
     """The table that ends a run, the registered version, and where to look."""
     table = Table(title=title)
-    for heading in ("", "accuracy", "consistency", "parameters", "latency"):
+    names = list(dict.fromkeys(name for result in results for name in result.scores))[:SHOWN]
+    for heading in ("", *names, "validation", "parameters", "latency"):
         table.add_column(heading, justify="left" if not heading else "right")
     for result in results:
-        numbers = (f"{result.scores[name]:.3f}" for name in ("accuracy", "consistency"))
-        table.add_row(result.title, *numbers, f"{result.parameters:,}", f"{result.latency_ms:.1f} ms")
+        numbers = (f"{result.scores[name]:.3f}" if name in result.scores else "" for name in names)
+        table.add_row(
+            result.title, *numbers, f"{result.validation:.3f}", f"{result.parameters:,}", f"{result.latency_ms:.1f} ms"
+        )
     console = Console()
     console.print(table)
     last = results[-1]

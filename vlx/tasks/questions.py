@@ -1,0 +1,150 @@
+"""VQA v2, questions of one's own in its form (VQA-RAD), and GQA: answers from a vocabulary."""
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from torch import Tensor
+
+from vlx.models import Head
+from vlx.objectives.supervised import TaskLoss, cross_entropy, soft_target_bce
+from vlx.tasks.base import Encoded, Splits
+from vlx.tasks.vqa_metric import accuracy_of
+from vlx.tokenization import WordPiece
+
+Scores = Callable[[Dataset, Sequence[str]], dict[str, float]]
+
+
+@dataclass(frozen=True)
+class QuestionTask:
+    """A question about a picture. answers: the vocabulary, by label; official(examples, predicted answers): scores;
+    entry(question id, answer): a line of the submission file."""
+
+    name: str
+    answers: tuple[str, ...]
+    splits: Splits
+    loss: TaskLoss
+    official: Scores
+    entry: Callable[[str, str], dict[str, Any]]
+    metric: str = "accuracy"
+
+    @property
+    def head(self) -> Head:
+        return Head("classify", len(self.answers))
+
+    def encode(self, examples: Dataset, tokenizer: WordPiece, *, limit: int) -> list[Encoded]:
+        """Targets of the answers in the vocabulary; the label is the best of them, -1 without any."""
+        index = {answer: label for label, answer in enumerate(self.answers)}
+        texts = tokenizer.encode(examples["text"], limit=limit)
+        rows = zip(texts, examples["image_ids"], examples["answers"], examples["scores"], strict=True)
+        found = []
+        for ids, images, answers, scores in rows:
+            targets = {index[answer]: score for answer, score in zip(answers, scores, strict=True) if answer in index}
+            label = max(targets, key=lambda key: targets[key]) if targets else -1
+            found.append(Encoded((ids,), tuple(images), label, targets))
+        return found
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        return logits.sigmoid() if self.loss is soft_target_bce else logits.softmax(-1)
+
+    def labelled(self, examples: Dataset) -> bool:
+        return any(len(answers) for answers in examples["answers"])
+
+    def chosen(self, probabilities: np.ndarray) -> list[str]:
+        return [self.answers[label] for label in probabilities.argmax(1)]
+
+    def score(self, examples: Dataset, probabilities: np.ndarray) -> dict[str, float]:
+        return self.official(examples, self.chosen(probabilities))
+
+    def predictions(self, examples: Dataset, probabilities: np.ndarray) -> dict[str, Sequence[Any]]:
+        chosen = self.chosen(probabilities)
+        best = [list(answers[:1]) or [""] for answers in examples["answers"]]
+        credit = [
+            dict(zip(answers, scores, strict=True)).get(answer, 0.0)
+            for answers, scores, answer in zip(examples["answers"], examples["scores"], chosen, strict=True)
+        ]
+        return {
+            "identifier": examples["identifier"],
+            "text": examples["text"],
+            "category": examples["category"],
+            "image_ids": examples["image_ids"],
+            "label": [answers[0] for answers in best],
+            "prediction": chosen,
+            "score": probabilities.max(1).round(4).tolist(),
+            "right": [value >= 0.5 for value in credit],
+        }
+
+    def write_submission(self, examples: Dataset, probabilities: np.ndarray, stem: Path) -> Path:
+        """The official json list: one entry a question."""
+        rows = zip(examples["identifier"], self.chosen(probabilities), strict=True)
+        path = stem.with_suffix(".json")
+        path.write_text(json.dumps([self.entry(number, answer) for number, answer in rows]), encoding="utf-8")
+        return path
+
+    def chance_level(self, examples: Dataset) -> float:
+        """The score of always giving the answer that is right most often."""
+        credit: defaultdict[str, float] = defaultdict(float)
+        for answers, scores in zip(examples["answers"], examples["scores"], strict=True):
+            for answer, score in zip(answers, scores, strict=True):
+                credit[answer] += score
+        return max(credit.values(), default=0.0) / max(len(examples), 1)
+
+
+def vqa_scores(examples: Dataset, predicted: Sequence[str]) -> dict[str, float]:
+    """Official accuracy, overall and by answer type, where the ten human answers are known; else the mean soft score
+    of the answers given (LXMERT's and Oscar's own evaluation)."""
+    values: defaultdict[str, list[float]] = defaultdict(list)
+    columns = (examples[name] for name in ("extra", "answers", "scores", "category"))
+    for answer, extra, answers, scores, category in zip(predicted, *columns, strict=True):
+        humans = json.loads(extra).get("answers") if extra else None
+        credit = dict(zip(answers, scores, strict=True)).get(answer, 0.0)
+        value = accuracy_of(answer, humans) if humans else credit
+        for name in ("accuracy", *([f"accuracy_{category.replace('/', '_')}"] if category else [])):
+            values[name].append(value)
+    return {name: float(np.mean(found)) for name, found in values.items()}
+
+
+def gqa_scores(examples: Dataset, predicted: Sequence[str]) -> dict[str, float]:
+    """Accuracy, overall and by structural type; consistency where questions say what they entail (official script)."""
+    right = {
+        number: answer in answers
+        for number, answer, answers in zip(examples["identifier"], predicted, examples["answers"], strict=True)
+    }
+    scores = {"accuracy": float(np.mean(list(right.values())))}
+    by_type: defaultdict[str, list[bool]] = defaultdict(list)
+    for number, category in zip(examples["identifier"], examples["category"], strict=True):
+        by_type[category].append(right[number])
+    scores |= {f"accuracy_{name}": float(np.mean(found)) for name, found in by_type.items() if name}
+    implied = [
+        float(np.mean([right[other] for other in others]))
+        for number, extra in zip(examples["identifier"], examples["extra"], strict=True)
+        if right[number] and (others := [one for one in entailed(extra) if one in right and one != number])
+    ]
+    return scores | ({"consistency": float(np.mean(implied))} if implied else {})
+
+
+def entailed(extra: str) -> list[str]:
+    return list(json.loads(extra).get("entailed") or []) if extra else []
+
+
+VQA_SPLITS = Splits("train", "val", "testdev")
+
+
+def vqa(answers: Sequence[str], *, name: str = "vqa", splits: Splits = VQA_SPLITS) -> QuestionTask:
+    entry = lambda number, answer: {"question_id": as_number(number), "answer": answer}  # noqa: E731
+    return QuestionTask(name, tuple(answers), splits, soft_target_bce, vqa_scores, entry)
+
+
+def gqa(answers: Sequence[str]) -> QuestionTask:
+    entry = lambda number, answer: {"questionId": number, "prediction": answer}  # noqa: E731
+    return QuestionTask("gqa", tuple(answers), Splits("train", "val", "testdev"), cross_entropy, gqa_scores, entry)
+
+
+def as_number(identifier: str) -> int | str:
+    """Official VQA ids are numbers; one's own may be any text."""
+    return int(identifier) if identifier.isdecimal() else identifier
