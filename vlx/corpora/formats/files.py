@@ -14,6 +14,7 @@ from vlx.corpora.writer import CorpusWriter
 from vlx.errors import CorpusError
 
 TEXT = re.compile(r"\s*[^\s\ud800-\udfff][^\ud800-\udfff]*")  # json may hold half a character, no file can
+ROUNDING = 1e-3  # how far a box may be beyond its picture; it is clipped
 LABEL = re.compile("true|false", re.IGNORECASE)
 
 
@@ -106,6 +107,16 @@ def sentence_and_label(record: dict[str, Any], where: str) -> tuple[str, int]:
     """label: 1 for true, 0 for false."""
     label = field(record, "label", where, LABEL, "true or false")[0]
     return field(record, "sentence", where)[0], int(label.lower() == "true")
+
+
+def unit_boxes(boxes: np.ndarray, size: tuple[int, int], where: str) -> np.ndarray:
+    """[R,4] x1 y1 x2 y2 in pixels of a picture of this width and height -> in 0..1."""
+    scaled = boxes / np.array([*size, *size], np.float32)
+    right = ((scaled >= -ROUNDING) & (scaled <= 1 + ROUNDING)).all(1)  # False of NaN
+    if not right.all():
+        found = f"box {boxes[~right][0].tolist()} in a picture of {size[0]} x {size[1]}"
+        raise CorpusError(f"{where}: {found}, expected x1 y1 x2 y2 within it. Check the source.")
+    return scaled.clip(0, 1)
 
 
 def require(folder: Path, *names: str) -> Path:

@@ -4,11 +4,12 @@ Both are sought in the whole source folder, whatever the format of the annotatio
 task. An annotation reader asks for images by id; `add_images` finds and writes them.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatch
+from itertools import islice
 from pathlib import Path
 
-from vlx.corpora.formats import oscar_pt
+from vlx.corpora.formats import lxmert_tsv, oscar_pt
 from vlx.corpora.formats.files import Regions
 from vlx.corpora.formats.pictures import SUFFIXES, Pictures, short_name
 from vlx.corpora.regions import DETECTOR
@@ -17,11 +18,14 @@ from vlx.errors import CorpusError
 from vlx.progress import meter
 
 # Pattern of a region file's name -> its reader, which streams the file image by image.
-READERS: dict[str, Callable[[Path], Iterator[Regions]]] = {"*_feats.pt": oscar_pt.regions}
+READERS: dict[str, Callable[[Path], Iterator[Regions]]] = {
+    "*_feats.pt": oscar_pt.regions,
+    **dict.fromkeys(["*_obj*.tsv", "*_obj*.tsv.gz", "*_faster_rcnn_genome*.tsv*"], lxmert_tsv.regions),
+}
 
 
 def region_files(folder: Path) -> list[Path]:
-    return sorted(path for pattern in READERS for path in folder.rglob(pattern))
+    return sorted({path for pattern in READERS for path in folder.rglob(pattern)})
 
 
 def find_images(folder: Path) -> dict[str, Path]:
@@ -39,10 +43,10 @@ def add_images(writer: CorpusWriter, files: Mapping[str, Path], wanted: Mapping[
     wanted = {name: who for name, who in wanted.items() if name not in writer.image_ids}
     pictures = Pictures(*(path for role, path in files.items() if role.startswith("pictures ")))
     sources = [path for role, path in files.items() if role.startswith("regions ")]
-    own = {short_name(name): name for name in wanted}  # COCO's names and numbers are one
+    own = own_names(wanted, sources)
     with meter("images", len(wanted)) as progress:
         for row in (row for path in sources for row in read_regions(path)):
-            name = own.get(short_name(row.image_id))
+            name = row.image_id if row.image_id in wanted else own.get(short_name(row.image_id))
             if name is not None:
                 data, picture = pictures.read(name, row.where) if pictures.places else (None, None)
                 row = row._replace(size=picture.size) if picture else row
@@ -62,6 +66,14 @@ def add_images(writer: CorpusWriter, files: Mapping[str, Path], wanted: Mapping[
         many = f"{len(absent):,} of {len(wanted):,} images are"
         raise CorpusError(f"{wanted[absent[0]]} names image {absent[0]}, absent from {looked} ({many}). Check source.")
     return ("components-v1" if any(DETECTOR in path.name for path in sources) else "external") if sources else "none"
+
+
+def own_names(wanted: Iterable[str], sources: Sequence[Path]) -> dict[str, str]:
+    """Short name -> wanted name: COCO's names and numbers are one. But numbers are Visual Genome's too, of other
+    pictures: of several region files, if the first image of any is named the wanted way, that way alone will do."""
+    first = [row.image_id for path in sources for row in islice(read_regions(path), 1)] if len(sources) > 1 else []
+    ways = {name != short_name(name) for name in first if short_name(name).isdecimal()}  # True: by COCO's names
+    return {short_name(name): name for name in wanted if (name != short_name(name)) not in ways}
 
 
 def read_regions(path: Path) -> Iterator[Regions]:
