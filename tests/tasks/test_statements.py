@@ -30,17 +30,17 @@ def test_chance_is_the_more_frequent_answer() -> None:
 
 
 def test_official_files(tmp_path: Path) -> None:
-    tasks.load("nlvr2").write_submission(EXAMPLES, PROBABILITIES, tmp_path / "a.csv")
+    tasks.load("nlvr2").write_submission(EXAMPLES, PROBABILITIES, tmp_path / "a")
     assert (tmp_path / "a.csv").read_text() == "dev-1-0-0,True\ndev-1-1-0,False\ndev-2-0-0,False\ndev-2-1-0,True\n"
     first = EXAMPLES.select([0]).map(lambda row: {"identifier": "1572-0"})
-    tasks.load("nlvr").write_submission(first, PROBABILITIES[:1], tmp_path / "b.csv")
+    tasks.load("nlvr").write_submission(first, PROBABILITIES[:1], tmp_path / "b")
     assert (tmp_path / "b.csv").read_text() == "dev-1572-0-0.png,true\n"
 
 
 def test_a_long_statement_is_cut_and_keeps_its_ends() -> None:
     tokenizer = WordPiece.train(["a dog . two cats"], size=100)
     (row,) = tasks.load("nlvr2").encode(EXAMPLES.select([2]), tokenizer, limit=4)
-    assert row.input_ids == [tokenizer.cls, tokenizer.vocab["two"], tokenizer.vocab["cats"], tokenizer.sep]
+    assert row.texts[0] == [tokenizer.cls, tokenizer.vocab["two"], tokenizer.vocab["cats"], tokenizer.sep]
     assert (row.image_ids, row.label) == (("a", "b"), 1)
 
 

@@ -18,7 +18,7 @@ def rows(scores: list[float], labels: list[int], category: str = "count") -> dic
     words = ("False", "True")
     return {
         "identifier": [f"dev-{number}" for number in range(len(scores))],
-        "statement": [f"<b>{number}</b> & more" for number in range(len(scores))],
+        "text": [f"<b>{number}</b> & more" for number in range(len(scores))],
         "category": [category for _ in scores],
         "image_ids": [["a", "b"] for _ in scores],
         "label": [words[label] for label in labels],
