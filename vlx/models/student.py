@@ -8,7 +8,6 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from vlx.errors import ConfigError
-from vlx.models.layers import SelfAttention
 
 LAYER = re.compile(r"(.*\.layer\.)(\d+)(\..*)")
 
@@ -42,8 +41,8 @@ def set_dropout(model: nn.Module, hidden: float, attention: float) -> None:
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = hidden
-        elif isinstance(module, SelfAttention):
-            module.dropout = attention
+        elif "dropout" in vars(module):  # attention, which holds its dropout as a number
+            vars(module)["dropout"] = attention
 
 
 def student_from(teacher: PreTrainedModel, *, layers: int, init: str, seed: int) -> PreTrainedModel:
