@@ -17,7 +17,7 @@ def main(cfg: DistillConfig) -> float:
     with workspace.claim(Path(cfg.work_dir) / "runs", stem, resume=cfg.resume == "auto") as folder:
         with tracking.run(cfg, name=title, folder=folder, description=cfg.description or recipes.describe(cfg)) as run:
             teacher, trained = recipes.obtain_teacher(cfg, task, corpus)
-            data = open_data(corpus, task, teacher.tokenizer, cfg, limit=cfg.train_examples)
+            data = open_data(corpus, task, teacher.tokenizer, cfg)
             recipes.log_inputs(run, data)
             rows = [trained or results.measure(teacher, data, task, title="teacher")]
             if cfg.baseline:

@@ -17,7 +17,7 @@ def main(cfg: EvaluateConfig) -> float:
         tracking.run(cfg, name=f"evaluate {cfg.model}", folder=folder, description=cfg.description) as run,
     ):
         loaded, task = recipes.load_with_task(cfg.model, cfg.task, corpus)
-        split = recipes.open_for(loaded, corpus, task, cfg.split or task.splits.test)
+        split = recipes.open_for(loaded, corpus, task, cfg)
         scores = results.score(run, loaded, split, task, stage=split.name)
         run.set_tags({"vlx.model": cfg.model, "vlx.split": split.name, "vlx.data_fingerprint": corpus.fingerprint})
     logging.getLogger("vlx").info("%s on %s: %s", cfg.model, split.name, scores)

@@ -46,7 +46,7 @@ class Config:
         return dataclasses.asdict(self)
 
 
-TASKS = ("nlvr2", "nlvr", "vqa", "gqa")
+TASKS = ("nlvr2", "nlvr", "vqa", "gqa", "retrieval")
 TINY = 1e-12  # the lower limit of what must be positive
 
 
@@ -68,6 +68,9 @@ class DataFields(RunFields):
     corpus_size: int = option(20_000, "training statements of the built-in corpus", low=20)
     corpus_seed: int = option(0, "seed of the built-in corpus", low=0)
     difficulty: str = option("normal", "of the built-in corpus", choices=("easy", "normal", "hard"))
+    limit: int = option(0, "look at the first so many examples of every split only; 0: at all", low=0)
+    val_images: int = option(100, "of retrieval: pictures whose pairs with all captions are validated; 0: all", low=0)
+    test_images: int = option(1_000, "of retrieval: pictures of the test, 1,000 or 5,000 as published; 0: all", low=0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -61,7 +61,7 @@ def setting(folder: Path, cfg: DistillConfig) -> tuple[Oscar, Data]:
     """An untrained model and the three splits."""
     task, corpus = tasks.load("nlvr2"), write_corpus(folder / "corpus")
     learner = new_model(cfg, task, corpus)
-    return learner.model, open_data(corpus, task, learner.tokenizer, cfg, limit=0)
+    return learner.model, open_data(corpus, task, learner.tokenizer, cfg)
 
 
 class Recorder:

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Sequence
 
 from vlx.errors import ConfigError, CorpusError
-from vlx.tasks.base import Encoded, Splits, Task
+from vlx.tasks.base import Contrasting, Encoded, Splits, Task
 from vlx.tasks.questions import gqa, vqa
+from vlx.tasks.retrieval import RETRIEVAL
 from vlx.tasks.statements import NLVR, NLVR2
 
-FIXED: dict[str, Task] = {task.name: task for task in (NLVR2, NLVR)}
+FIXED: dict[str, Task] = {task.name: task for task in (NLVR2, NLVR, RETRIEVAL)}
 WITH_ANSWERS: dict[str, Callable[[Sequence[str]], Task]] = {"vqa": vqa, "gqa": gqa}  # made from their vocabulary
 
 
@@ -22,4 +23,4 @@ def load(name: str, answers: Sequence[str] = ()) -> Task:
     return WITH_ANSWERS[name](answers)
 
 
-__all__ = ["Encoded", "Splits", "Task", "load"]
+__all__ = ["Contrasting", "Encoded", "Splits", "Task", "load"]

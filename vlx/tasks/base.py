@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from random import Random
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from datasets import Dataset
@@ -68,3 +69,12 @@ class Task(Protocol):
         ...
 
     def chance_level(self, examples: Dataset) -> float: ...
+
+
+@runtime_checkable
+class Contrasting(Protocol):
+    """A task that also learns from pairs that do not belong together, and that is scored over all pairs."""
+
+    def negative(self, encoded: Sequence[Encoded], index: int, rng: Random) -> Encoded:
+        """One such pair, made from example `index` and another."""
+        ...

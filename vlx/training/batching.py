@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from random import Random
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,10 +10,10 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
-from vlx.config import ModelFields
+from vlx.config import DistillConfig, FinetuneConfig
 from vlx.corpora import Corpus
 from vlx.errors import CorpusError
-from vlx.tasks import Encoded, Task
+from vlx.tasks import Contrasting, Encoded, Task
 from vlx.tokenization import WordPiece
 
 BUCKET = 50  # batches that are sorted by length together
@@ -29,15 +30,26 @@ class Split:
     encoded: list[Encoded]
     lengths: np.ndarray  # longest text + regions of each example
     max_regions: int
-    labels: int  # of the task's head
+    task: Task
 
     def __len__(self) -> int:
         return len(self.encoded)
 
     def batch(self, indices: Sequence[int]) -> dict[str, Tensor]:
         """The model's input for these examples (shapes: models.oscar) and its targets."""
+        return self.collate([self.encoded[index] for index in indices])
+
+    def training_batch(self, indices: Sequence[int], *, seed: int, epoch: int) -> dict[str, Tensor]:
+        """The same; where a task learns from pairs that do not belong together, one more of these for each example,
+        drawn from (seed, epoch, example)."""
         rows = [self.encoded[index] for index in indices]
-        return collate(rows, self.corpus, max_regions=self.max_regions, labels=self.labels)
+        if isinstance(self.task, Contrasting):
+            draws = ((index, Random(f"{seed}/{epoch}/{index}")) for index in indices)
+            rows += [self.task.negative(self.encoded, index, rng) for index, rng in draws]
+        return self.collate(rows)
+
+    def collate(self, rows: Sequence[Encoded]) -> dict[str, Tensor]:
+        return collate(rows, self.corpus, max_regions=self.max_regions, labels=self.task.head.labels)
 
 
 class Data(NamedTuple):
@@ -48,23 +60,28 @@ class Data(NamedTuple):
     test: Split
 
 
-def open_data(corpus: Corpus, task: Task, tokenizer: WordPiece, cfg: ModelFields, *, limit: int) -> Data:
-    """The task's splits; `limit` > 0 keeps that many training examples."""
+def open_data(corpus: Corpus, task: Task, tokenizer: WordPiece, cfg: FinetuneConfig | DistillConfig) -> Data:
+    """The task's splits, of the training split `train_examples`."""
     sizes = {"max_text_tokens": cfg.max_text_tokens, "max_regions": cfg.max_regions}
-    names = task.splits
+    names, limit = task.splits, cfg.limit
+    learnt = min(cfg.train_examples or limit, limit or cfg.train_examples)
     return Data(
-        open_split(corpus, task, names.train, tokenizer, **sizes, limit=limit),
-        open_split(corpus, task, names.validation, tokenizer, **sizes),
-        open_split(corpus, task, names.test, tokenizer, **sizes),
+        open_split(corpus, task, names.train, tokenizer, **sizes, limit=learnt),
+        open_split(corpus, task, names.validation, tokenizer, **sizes, limit=limit, images=cfg.val_images),
+        open_split(corpus, task, names.test, tokenizer, **sizes, limit=limit, images=cfg.test_images),
     )
 
 
 def open_split(
     corpus: Corpus, task: Task, name: str, tokenizer: WordPiece,
-    *, max_text_tokens: int, max_regions: int, limit: int = 0,
+    *, max_text_tokens: int, max_regions: int, limit: int = 0, images: int = 0,
 ) -> Split:  # fmt: skip
-    """Encode a split, or its first `limit` whole examples if limit > 0 (a fixed, label-free choice)."""
+    """Encode a split, or its first `limit` examples if limit > 0 (a fixed, label-free choice). images > 0: where all
+    pairs are scored, those of the first so many images alone."""
     examples = corpus.examples(task.name, name)
+    if images and isinstance(task, Contrasting):
+        shown = set(list(dict.fromkeys(row[0] for row in examples["image_ids"]))[:images])
+        examples = examples.select([index for index, row in enumerate(examples["image_ids"]) if row[0] in shown])
     if limit:
         examples = examples.select(range(min(limit, len(examples))))
     if not len(examples):
@@ -72,7 +89,7 @@ def open_split(
     encoded = task.encode(examples, tokenizer, limit=max_text_tokens)
     regions = [max(min(corpus.num_regions(image), max_regions) for image in row.image_ids) for row in encoded]
     lengths = np.array([max(map(len, row.texts)) for row in encoded]) + np.array(regions)
-    return Split(name, corpus, examples, encoded, lengths, max_regions, task.head.labels)
+    return Split(name, corpus, examples, encoded, lengths, max_regions, task)
 
 
 def epoch_batches(lengths: np.ndarray, batch_size: int, *, seed: int, epoch: int) -> list[list[int]]:

@@ -2,7 +2,8 @@
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,29 +13,70 @@ from torch import nn
 
 from vlx.objectives.supervised import logits_of
 from vlx.progress import meter
-from vlx.tasks import Task
+from vlx.tasks import Contrasting, Encoded, Task
 from vlx.training.batching import Split, sorted_batches
 
 EVAL_BATCH = 128
 LATENCY_RUNS = 40
 
 
-def predict(model: nn.Module, split: Split, task: Task) -> np.ndarray:
-    """The task's probabilities [examples, A] in the order of the split; the processes share the work."""
-    model.eval()
-    state, device = PartialState(), next(model.parameters()).device
+def predict(model: nn.Module, split: Split, task: Task, *, kept: Path | None = None) -> np.ndarray:
+    """The task's probabilities [examples, A] in the order of the split; of retrieval, the scores of all pairs.
+
+    kept: a folder where the scores of pairs are written as they come; a killed run goes on from them.
+    """
+    if isinstance(task, Contrasting):
+        return rank(model, split, task, kept=kept)
+    state = PartialState()
     batches = sorted_batches(split.lengths, EVAL_BATCH)[state.process_index :: state.num_processes]
-    found: list[tuple[list[int], np.ndarray]] = []
-    with torch.no_grad(), meter(f"scoring {split.name}", len(batches)) as bar:
+    found = []
+    with meter(f"scoring {split.name}", len(batches)) as bar:
         for indices in batches:
-            batch = {name: x.to(device) for name, x in split.batch(indices).items()}
-            found.append((indices, task.probabilities(logits_of(model, batch).float()).cpu().numpy()))
+            found.append((indices, probabilities(model, split, task, [split.encoded[index] for index in indices])))
             bar.advance()
     everyone = gather_object(found) if state.num_processes > 1 else found
-    probabilities = np.zeros((len(split), everyone[0][1].shape[1]), np.float32)
+    table = np.zeros((len(split), max(rows.shape[1] for _, rows in everyone)), np.float32)
     for indices, rows in everyone:
-        probabilities[indices] = rows
-    return probabilities
+        table[indices, : rows.shape[1]] = rows  # of pointing: as many as the batch's largest picture has regions
+    return table
+
+
+def rank(model: nn.Module, split: Split, task: Task, *, kept: Path | None) -> np.ndarray:
+    """Scores [captions, images] that they belong together, images in order of first appearance, one column a time."""
+    state, names = PartialState(), list(dict.fromkeys(row.image_ids[0] for row in split.encoded))
+    table = open_table(kept and kept / f"pairs-{split.name}-{state.process_index}.npy", (len(names), len(split)))
+    order = np.argsort([len(row.texts[0]) for row in split.encoded], kind="stable")
+    chunks = [order[start : start + EVAL_BATCH] for start in range(0, len(order), EVAL_BATCH)]
+    mine = range(state.process_index, len(names), state.num_processes)
+    with meter(f"scoring {len(split):,} x {len(names):,} pairs of {split.name}", len(mine)) as bar:
+        for column in mine:
+            for chunk in chunks if np.isnan(table[column]).any() else ():
+                rows = [split.encoded[index]._replace(image_ids=(names[column],)) for index in chunk]
+                table[column, chunk] = probabilities(model, split, task, rows)[:, 1]
+            bar.advance()
+    found = gather_object([(column, np.array(table[column])) for column in mine]) if state.num_processes > 1 else []
+    for column, scores in found:
+        table[column] = scores
+    return np.array(table.T)
+
+
+def open_table(path: Path | None, shape: tuple[int, int]) -> np.ndarray:
+    """A table of NaN, or what an earlier process left in the file."""
+    if path is None:
+        return np.full(shape, np.nan, np.float32)
+    if not path.exists():
+        started = path.with_suffix(".new")
+        np.lib.format.open_memmap(started, "w+", np.float32, shape)[:] = np.nan
+        started.rename(path)
+    return np.lib.format.open_memmap(path, "r+")
+
+
+@torch.no_grad()
+def probabilities(model: nn.Module, split: Split, task: Task, rows: Sequence[Encoded]) -> np.ndarray:
+    model.eval()
+    device = next(model.parameters()).device
+    batch = {name: x.to(device) for name, x in split.collate(rows).items()}
+    return task.probabilities(logits_of(model, batch).float()).cpu().numpy()
 
 
 def validator(task: Task, split: Split) -> Callable[[nn.Module], dict[str, float]]:

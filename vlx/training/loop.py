@@ -58,7 +58,8 @@ class Trainer:
         """This process's share of a global batch, in at most `accumulation` parts, on the device."""
         mine = indices[self.accelerator.process_index :: self.accelerator.num_processes]
         parts = [part for part in (mine[j :: self.cfg.accumulation] for j in range(self.cfg.accumulation)) if part]
-        return [{name: x.to(self.accelerator.device) for name, x in split.batch(part).items()} for part in parts]
+        batches = (split.training_batch(part, seed=self.cfg.seed, epoch=self.progress.epoch) for part in parts)
+        return [{name: x.to(self.accelerator.device) for name, x in batch.items()} for batch in batches]
 
     def step(self, batches: Sequence[Batch]) -> dict[str, float]:
         """One optimizer step. Returns the batch's mean losses and norms. Raises TrainingError."""

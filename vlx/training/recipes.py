@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from vlx import checkpoints, corpora, models, tasks, tracking, workspace
 from vlx.checkpoints import Loaded, LoadReport
-from vlx.config import DataFields, DistillConfig, FinetuneConfig, ModelFields, PrepareConfig
+from vlx.config import DataFields, DistillConfig, EvaluateConfig, FinetuneConfig, ModelFields, PrepareConfig
 from vlx.corpora import Corpus
 from vlx.errors import CheckpointError
 from vlx.models.student import set_dropout, student_from
@@ -93,10 +93,11 @@ def load_with_task(uri: str, name: str, corpus: Corpus) -> tuple[Loaded, tasks.T
     return fitting(loaded, task, corpus), task
 
 
-def open_for(loaded: Loaded, corpus: Corpus, task: tasks.Task, name: str) -> Split:
+def open_for(loaded: Loaded, corpus: Corpus, task: tasks.Task, cfg: EvaluateConfig) -> Split:
     """A split as this model reads it."""
     sizes = {key: loaded.meta[key] for key in ("max_text_tokens", "max_regions")}
-    return open_split(corpus, task, name, loaded.tokenizer, **sizes)
+    limits, name = {"limit": cfg.limit, "images": cfg.test_images}, cfg.split or task.splits.test
+    return open_split(corpus, task, name, loaded.tokenizer, **sizes, **limits)
 
 
 def learn(
@@ -115,7 +116,7 @@ def finetune(cfg: FinetuneConfig, task: tasks.Task, corpus: Corpus, run: trackin
     """Train on labels alone, then publish."""
     given = load_for(cfg.weights, task, corpus, new_head=True) if cfg.weights else new_model(cfg, task, corpus)
     learner = dataclasses.replace(given, meta=meta_of(cfg, task, corpus))
-    data = open_data(corpus, task, learner.tokenizer, cfg, limit=cfg.train_examples)
+    data = open_data(corpus, task, learner.tokenizer, cfg)
     log_inputs(run, data)
     best = learn(learner.model, supervised(task.loss), data, task, cfg, run, title)
     return publish(run, learner, data, task, best, role=cfg.role, title=title, tags={})

@@ -83,7 +83,7 @@ def score(
 ) -> dict[str, float]:
     """The official scores of a split as stage/score, logged with the official file, the predictions with pictures, and
     the figures. Where labels are not published there is the file to submit, and no score."""
-    probabilities = predict(loaded.model, split, task)
+    probabilities = predict(loaded.model, split, task, kept=run.folder)
     submission = task.write_submission(split.examples, probabilities, run.folder / f"{task.name}_{split.name}")
     run.log_artifact(submission, to="predictions")
     if not task.labelled(split.examples):

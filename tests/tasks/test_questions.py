@@ -1,0 +1,89 @@
+"""VQA's and GQA's targets, scores and files, computed by hand."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+
+from vlx import tasks
+from vlx.errors import CorpusError
+from vlx.tokenization import WordPiece
+
+HUMANS = [["yes"] * 10, ["2"] * 3 + ["two"] * 2 + ["3"] * 5]
+VQA = Dataset.from_dict(
+    {
+        "identifier": ["7", "own-8"],
+        "text": ["is it red?", "how many?"],
+        "image_ids": [["a"], ["b"]],
+        "answers": [["yes"], ["2", "3"]],
+        "scores": [[1.0], [0.9, 1.0]],
+        "category": ["yes/no", "number"],
+        "extra": [json.dumps({"answers": said}) for said in HUMANS],
+    }
+)
+SAYS = np.array([[0.9, 0.1, 0.2], [0.1, 0.8, 0.3]])  # yes, 2
+TASK = tasks.load("vqa", ["yes", "2", "3"])
+
+
+def test_the_official_score_normalises_and_leaves_each_annotator_out() -> None:
+    # "two" is "2": five of ten said it. The five left out see 4 others, the rest 5: all at least 3, so 1.
+    assert TASK.score(VQA, SAYS) == {"accuracy": 1.0, "accuracy_yes_no": 1.0, "accuracy_number": 1.0}
+
+
+def test_without_the_ten_answers_the_soft_score_counts() -> None:
+    plain = VQA.map(lambda row: {"extra": "", "category": ""})
+    assert TASK.score(plain, SAYS) == pytest.approx({"accuracy": (1.0 + 0.9) / 2})
+
+
+def test_targets_are_the_soft_scores_of_known_answers() -> None:
+    tokenizer = WordPiece.train(VQA["text"], size=60)
+    first, second = TASK.encode(VQA, tokenizer, limit=10)
+    assert (first.scores, first.label) == ({0: 1.0}, 0)
+    assert second.scores == pytest.approx({1: 0.9, 2: 1.0}) and second.label == 2
+    (unknown,) = tasks.load("vqa", ["no"]).encode(VQA.select([0]), tokenizer, limit=10)
+    assert unknown.scores == {} and unknown.label == -1
+
+
+def test_each_answer_is_scored_by_itself_in_vqa_and_against_the_others_in_gqa() -> None:
+    logits = torch.tensor([[0.0, 2.0, -2.0]])
+    assert torch.equal(TASK.probabilities(logits), logits.sigmoid())
+    assert tasks.load("gqa", ["a", "b", "c"]).probabilities(logits).sum() == pytest.approx(1.0)
+
+
+def test_official_files(tmp_path: Path) -> None:
+    path = TASK.write_submission(VQA, SAYS, tmp_path / "vqa_testdev")
+    assert json.loads(path.read_text()) == [
+        {"question_id": 7, "answer": "yes"},
+        {"question_id": "own-8", "answer": "2"},
+    ]
+    gqa = tasks.load("gqa", ["yes", "2", "3"])
+    path = gqa.write_submission(VQA, SAYS, tmp_path / "gqa_testdev")
+    assert json.loads(path.read_text())[0] == {"questionId": "7", "prediction": "yes"}
+
+
+def test_gqa_counts_consistency_over_what_right_answers_entail() -> None:
+    examples = Dataset.from_dict(
+        {
+            "identifier": ["1", "2", "3", "4"],
+            "answers": [["a"], ["b"], ["a"], ["a"]],
+            "scores": [[1.0]] * 4,
+            "category": ["query", "verify", "verify", "query"],
+            # 1 is right and entails 2 (right) and 3 (wrong): one half. 4 is wrong: what it entails does not count.
+            "extra": [json.dumps({"entailed": ["1", "2", "3"]}), "", "", json.dumps({"entailed": ["1"]})],
+        }
+    )
+    says = np.array([[0.9, 0.1], [0.1, 0.9], [0.2, 0.8], [0.3, 0.7]])
+    scores = tasks.load("gqa", ["a", "b"]).score(examples, says)
+    assert scores == {"accuracy": 0.5, "accuracy_query": 0.5, "accuracy_verify": 0.5, "consistency": 0.5}
+
+
+def test_chance_is_the_best_single_answer() -> None:
+    assert TASK.chance_level(VQA) == 0.5  # "yes" and "3" are worth 1 of 2 questions each
+
+
+def test_a_corpus_without_a_vocabulary_is_refused() -> None:
+    with pytest.raises(CorpusError, match="task vqa: the corpus has no answer vocabulary"):
+        tasks.load("vqa", [])
