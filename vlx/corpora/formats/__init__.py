@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from vlx.corpora.formats import nlvr, nlvr2
+from vlx.corpora.formats import lxmert, nlvr, nlvr2
 from vlx.corpora.formats.files import Format, describe
 from vlx.corpora.store import Corpus
 from vlx.corpora.writer import CorpusWriter
@@ -11,6 +11,7 @@ from vlx.errors import CorpusError
 FORMATS: dict[str, Format] = {
     **nlvr2.FORMATS,
     **nlvr.FORMATS,
+    **lxmert.FORMATS,
 }
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ from vlx.corpora.writer import CorpusWriter
 from vlx.errors import CorpusError
 
 TEXT = re.compile(r"\s*[^\s\ud800-\udfff][^\ud800-\udfff]*")  # json may hold half a character, no file can
+ANSWER = re.compile(r"[^\ud800-\udfff]*")  # the first of VQA's is empty
 ROUNDING = 1e-3  # how far a box may be beyond its picture; it is clipped
 LABEL = re.compile("true|false", re.IGNORECASE)
 
@@ -101,6 +102,31 @@ def field(
     if not match:
         raise CorpusError(f"{where}: {key} is {ascii(value)[:60]}, expected {shape}. Correct the line.")
     return match
+
+
+def answer_table(answers: Sequence[Any], where: str, inverse: Mapping[str, Any] | None = None) -> list[str]:
+    """The answers by label, each once; the official table of labels by answer, if there is one, must say the same."""
+    seen: set[str] = set()
+    for label, answer in enumerate(answers):
+        found = f"{where}: label {label}"
+        unique(field({"answer": answer}, "answer", found, ANSWER)[0], seen, found, "answer")
+    labels = {answer: label for label, answer in enumerate(answers)}
+    given = labels if inverse is None else inverse
+    for answer in labels | dict(given):
+        if labels.get(answer) != given.get(answer):
+            found = f"{where}: label of {answer!a} is {labels.get(answer)}, in its inverse {given.get(answer)}"
+            raise CorpusError(f"{found}. Take both files from one download.")
+    return list(answers)
+
+
+def soft_labels(labels: Any, where: str) -> dict[str, float]:
+    """The score of every right answer; there may be none."""
+    if not isinstance(labels, dict):
+        raise CorpusError(f"{where}: label is {ascii(labels)[:60]}, expected an object, answer: score. Correct it.")
+    for answer, score in labels.items():
+        if type(score) not in (int, float) or not 0 <= score <= 1 or not ANSWER.fullmatch(answer):
+            raise CorpusError(f"{where}: {answer!a} has score {ascii(score)[:60]}, expected one in 0..1. Correct it.")
+    return labels
 
 
 def sentence_and_label(record: dict[str, Any], where: str) -> tuple[str, int]:
