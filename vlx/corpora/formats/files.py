@@ -38,10 +38,10 @@ class Regions(NamedTuple):
     tags: tuple[str, ...] = ()
 
 
-def records(path: Path, pattern: re.Pattern[str], shape: str) -> Iterator[tuple[str, re.Match[str], dict[str, Any]]]:
-    """(file:line, the matched identifier, object) of json lines; no identifier twice. `shape`: the pattern in words."""
-    seen: set[str] = set()
-    for number, line in enumerate(path.read_bytes().rstrip().splitlines(), 1):
+def json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(file:line, object) of json lines, with or without a byte order mark; there is at least one."""
+    lines = path.read_bytes().rstrip().splitlines()
+    for number, line in enumerate(lines, 1):
         where = f"{path}:{number}"
         try:
             record = json.loads(line)
@@ -49,11 +49,18 @@ def records(path: Path, pattern: re.Pattern[str], shape: str) -> Iterator[tuple[
             raise CorpusError(f"{where}: not JSON ({error}). Expected one object a line; is it cut?") from None
         if not isinstance(record, dict):
             raise CorpusError(f"{where}: found {type(record).__name__}, expected one JSON object a line.")
+        yield where, record
+    if not lines:
+        raise CorpusError(f"{path}: found no lines, expected one JSON object a line. Is the download complete?")
+
+
+def records(path: Path, pattern: re.Pattern[str], shape: str) -> Iterator[tuple[str, re.Match[str], dict[str, Any]]]:
+    """(file:line, the matched identifier, object) of json lines; no identifier twice. `shape`: the pattern in words."""
+    seen: set[str] = set()
+    for where, record in json_lines(path):
         match = field(record, "identifier", where, pattern, shape)
         unique(match[0], seen, where)
         yield where, match, record
-    if not seen:
-        raise CorpusError(f"{path}: found no lines, expected one JSON object a line. Is the download complete?")
 
 
 def load_json(path: Path, kind: type) -> Any:
@@ -68,13 +75,21 @@ def load_json(path: Path, kind: type) -> Any:
     return content
 
 
-def objects(values: Iterable[Any], path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def objects(values: Iterable[Any], path: Path | str, what: str = "record") -> Iterator[tuple[str, dict[str, Any]]]:
     """(file: record N, object) of the array a JSON file holds; N counts from 1."""
     for number, record in enumerate(values, 1):
-        where = f"{path}: record {number}"
+        where = f"{path}: {what} {number}"
         if not isinstance(record, dict):
             raise CorpusError(f"{where}: found {type(record).__name__}, expected a JSON object. Correct the record.")
         yield where, record
+
+
+def listed(record: Any, key: str, where: Path | str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(where: key N, object) of a field that must be a list of objects, and not empty."""
+    values = record.get(key) if isinstance(record, dict) else record
+    if not isinstance(values, list) or not values:
+        raise CorpusError(f"{where}: {key} is {ascii(values)[:60]}, expected a list of objects. Correct the file.")
+    return objects(values, where, key)
 
 
 def unique(identifier: str, seen: set[str], where: str, what: str = "identifier") -> str:

@@ -1,0 +1,99 @@
+"""The records of an LMDB database, read page by page with nothing trusted.
+
+The lmdb library maps the file, so a cut one kills the process (SIGBUS) instead of raising; this reader says what is
+wrong. Format: https://github.com/LMDB/lmdb, data version 1, 64 bits, one database without sorted duplicates.
+"""
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, NoReturn
+
+from vlx.errors import CorpusError
+
+PAGE = struct.Struct("<QHHHH")  # number, padding, kind, end of the table of nodes, begin of the nodes
+META = struct.Struct("<II16x I48x HH24x QQ8xQ")  # magic, version, page size, flags, depth, entries, root, transaction
+NODE = struct.Struct("<HHHH")  # size or child in three parts, flags among them, and size of the key
+MAGIC, VERSION = 0xBEEFC0DE, 1
+BRANCH, LEAF, OVERFLOW, KINDS = 1, 2, 4, 0x2F
+PLAIN, BIG = 0, 1  # flags of a leaf's node: the value is here, or on pages of its own
+EMPTY = 2**64 - 1  # root of a database without entries
+DEEPEST = 32  # the library's own limit
+
+
+class File(NamedTuple):
+    path: Path
+    file: BinaryIO
+    size: int
+    page_size: int = 0
+
+    def read(self, page: int, size: int) -> bytes:
+        """`size` bytes from the beginning of a page."""
+        if page * self.page_size + size > self.size:
+            self.damaged(page, "the file ends before it does")
+        self.file.seek(page * self.page_size)
+        return self.file.read(size)
+
+    def damaged(self, page: int, what: str) -> NoReturn:
+        raise CorpusError(f"{self.path}: page {page}: {what}. Is the download complete? Get it again.")
+
+
+def entries(path: Path) -> Iterator[tuple[bytes, bytes]]:
+    """Keys and values in the order of the keys; raises CorpusError if there are not as many as the file says."""
+    with path.open("rb") as raw:
+        file, depth, count, root = newest(File(path, raw, path.stat().st_size))
+        previous, found = b"", 0
+        for key, value in walk(file, root, depth) if root != EMPTY else ():
+            if key <= previous:
+                raise CorpusError(f"{path}: key {ascii(key)} is out of order. Get the file again.")
+            previous, found = key, found + 1
+            yield key, value
+    if found != count:
+        raise CorpusError(f"{path}: found {found:,} entries, expected {count:,}. Get the file again.")
+
+
+def newest(file: File) -> tuple[File, int, int, int]:
+    """The file with its page size, and depth, entries and root of the tree that the last transaction left."""
+    metas = []
+    for page in (0, 1):
+        magic, version, page_size, flags, depth, count, root, transaction = META.unpack(
+            file.read(page, PAGE.size + META.size)[PAGE.size :]
+        )
+        if (magic, version) != (MAGIC, VERSION) or not 256 <= page_size <= 65536:
+            file.damaged(page, "not an LMDB database of version 1")
+        file = file._replace(page_size=page_size)
+        metas.append((transaction, flags, depth, count, root))
+    _, flags, depth, count, root = max(metas)
+    if flags or not 1 <= depth <= DEEPEST and root != EMPTY:
+        file.damaged(0, "not one plain database")
+    return file, depth, count, root
+
+
+def walk(file: File, page: int, depth: int) -> Iterator[tuple[bytes, bytes]]:
+    """The entries under a page. Leaves are `depth` pages down; there are no cycles, since keys must rise."""
+    content = file.read(page, file.page_size)
+    number, _, kind, end, _ = PAGE.unpack_from(content)
+    if (number, kind & KINDS) != (page, LEAF if depth == 1 else BRANCH) or end not in range(18, len(content), 2):
+        file.damaged(page, "not the page expected here")
+    for (at,) in struct.iter_unpack("<H", content[PAGE.size : end]):  # one at least
+        if at + NODE.size > len(content):
+            file.damaged(page, "a node is outside of its page")
+        low, high, flags, key_size = NODE.unpack_from(content, at)
+        at, size = at + NODE.size, low | high << 16
+        if depth > 1:
+            yield from walk(file, size | flags << 32, depth - 1)
+        else:
+            yield content[at : at + key_size], value_of(file, page, content[at + key_size :], flags, size)
+
+
+def value_of(file: File, page: int, rest: bytes, flags: int, size: int) -> bytes:
+    """A value of `size` bytes: the beginning of `rest`, which follows its key on the page, or on the pages it names."""
+    if flags == PLAIN and size <= len(rest):
+        return rest[:size]
+    if flags != BIG or len(rest) < 8:
+        file.damaged(page, "a node is neither a value nor where to find it")
+    (page,) = struct.unpack_from("<Q", rest)
+    number, _, kind, low, high = PAGE.unpack(file.read(page, PAGE.size))
+    if (number, kind & KINDS) != (page, OVERFLOW) or size + PAGE.size > (low | high << 16) * file.page_size:
+        file.damaged(page, "not the page expected here")
+    return file.read(page, PAGE.size + size)[PAGE.size :]
