@@ -46,7 +46,10 @@ class Config:
         return dataclasses.asdict(self)
 
 
-TASKS = ("nlvr2", "nlvr", "vqa", "gqa", "retrieval")
+TASKS = (
+    *("nlvr2", "nlvr", "vqa", "gqa", "retrieval", "snli_ve", "guesswhat"),
+    *("refcoco", "refcoco+", "refcocog", "visual7w", "guesswhat_pointing"),
+)
 TINY = 1e-12  # the lower limit of what must be positive
 
 

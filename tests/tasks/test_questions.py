@@ -49,8 +49,8 @@ def test_targets_are_the_soft_scores_of_known_answers() -> None:
 
 def test_each_answer_is_scored_by_itself_in_vqa_and_against_the_others_in_gqa() -> None:
     logits = torch.tensor([[0.0, 2.0, -2.0]])
-    assert torch.equal(TASK.probabilities(logits), logits.sigmoid())
-    assert tasks.load("gqa", ["a", "b", "c"]).probabilities(logits).sum() == pytest.approx(1.0)
+    assert torch.equal(TASK.probabilities(logits, {}), logits.sigmoid())
+    assert tasks.load("gqa", ["a", "b", "c"]).probabilities(logits, {}).sum() == pytest.approx(1.0)
 
 
 def test_official_files(tmp_path: Path) -> None:

@@ -4,11 +4,13 @@ from collections.abc import Callable, Sequence
 
 from vlx.errors import ConfigError, CorpusError
 from vlx.tasks.base import Contrasting, Encoded, Splits, Task
+from vlx.tasks.pointing import GUESSWHAT_POINTING, REFERRING, VISUAL7W
 from vlx.tasks.questions import gqa, vqa
 from vlx.tasks.retrieval import RETRIEVAL
-from vlx.tasks.statements import NLVR, NLVR2
+from vlx.tasks.statements import GUESSWHAT, NLVR, NLVR2, SNLI_VE
 
-FIXED: dict[str, Task] = {task.name: task for task in (NLVR2, NLVR, RETRIEVAL)}
+ALL: list[Task] = [NLVR2, NLVR, SNLI_VE, GUESSWHAT, RETRIEVAL, *REFERRING, VISUAL7W, GUESSWHAT_POINTING]
+FIXED = {task.name: task for task in ALL}
 WITH_ANSWERS: dict[str, Callable[[Sequence[str]], Task]] = {"vqa": vqa, "gqa": gqa}  # made from their vocabulary
 
 

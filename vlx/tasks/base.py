@@ -10,7 +10,7 @@ from datasets import Dataset
 from torch import Tensor
 
 from vlx.models import Head
-from vlx.objectives.supervised import TaskLoss
+from vlx.objectives.supervised import Batch, TaskLoss
 from vlx.tokenization import WordPiece
 
 Box = tuple[float, float, float, float]  # x1 y1 x2 y2 in 0..1
@@ -24,6 +24,7 @@ class Encoded(NamedTuple):
     label: int = -1  # -1: not known
     scores: Mapping[int, float] = {}  # soft target of the labels that have one
     box: Box | None = None  # what the text points at
+    candidates: tuple[Box, ...] = ()  # where it may point, if not at any region
 
 
 class Splits(NamedTuple):
@@ -35,7 +36,7 @@ class Splits(NamedTuple):
 
 
 class Task(Protocol):
-    """The contract. `probabilities` are [examples, labels, choices or regions], in the order of the examples."""
+    """The contract. `probabilities` are [examples, labels or choices], in the order of the examples."""
 
     @property
     def name(self) -> str: ...
@@ -52,7 +53,9 @@ class Task(Protocol):
 
     def encode(self, examples: Dataset, tokenizer: WordPiece, *, limit: int) -> list[Encoded]: ...
 
-    def probabilities(self, logits: Tensor) -> Tensor: ...
+    def probabilities(self, logits: Tensor, batch: Batch) -> Tensor:
+        """[B,...] of the model's logits [B,A], as `score` and the others take them."""
+        ...
 
     def labelled(self, examples: Dataset) -> bool:
         """Whether the split's labels are published, so that it can be scored here."""

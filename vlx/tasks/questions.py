@@ -12,7 +12,7 @@ from datasets import Dataset
 from torch import Tensor
 
 from vlx.models import Head
-from vlx.objectives.supervised import TaskLoss, cross_entropy, soft_target_bce
+from vlx.objectives.supervised import Batch, TaskLoss, cross_entropy, soft_target_bce
 from vlx.tasks.base import Encoded, Splits
 from vlx.tasks.vqa_metric import accuracy_of
 from vlx.tokenization import WordPiece
@@ -49,7 +49,7 @@ class QuestionTask:
             found.append(Encoded((ids,), tuple(images), label, targets))
         return found
 
-    def probabilities(self, logits: Tensor) -> Tensor:
+    def probabilities(self, logits: Tensor, batch: Batch) -> Tensor:
         return logits.sigmoid() if self.loss is soft_target_bce else logits.softmax(-1)
 
     def labelled(self, examples: Dataset) -> bool:

@@ -16,7 +16,7 @@ from datasets import Dataset
 from torch import Tensor
 
 from vlx.models import Head
-from vlx.objectives.supervised import TaskLoss, cross_entropy
+from vlx.objectives.supervised import Batch, TaskLoss, cross_entropy
 from vlx.tasks.base import Encoded, Splits
 from vlx.tokenization import WordPiece
 
@@ -49,7 +49,7 @@ class RetrievalTask:
         )
         return swapped._replace(label=0)
 
-    def probabilities(self, logits: Tensor) -> Tensor:
+    def probabilities(self, logits: Tensor, batch: Batch) -> Tensor:
         return logits.softmax(-1)
 
     def labelled(self, examples: Dataset) -> bool:

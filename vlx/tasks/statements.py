@@ -1,4 +1,5 @@
-"""NLVR2 and NLVR: is the English statement true of these two pictures, or these three boxes?"""
+"""Statements with a fixed label: NLVR2 and NLVR (true of these pictures?), SNLI-VE (does the picture entail it?) and
+GuessWhat's questions (yes, no or not applicable)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from datasets import Dataset
 from torch import Tensor
 
 from vlx.models import Head
-from vlx.objectives.supervised import TaskLoss, cross_entropy
+from vlx.objectives.supervised import Batch, TaskLoss, cross_entropy
 from vlx.tasks.base import Encoded, Splits
 from vlx.tasks.metrics import accuracy, consistency
 from vlx.tokenization import WordPiece
@@ -18,19 +19,19 @@ from vlx.tokenization import WordPiece
 
 @dataclass(frozen=True)
 class StatementTask:
-    """A statement over `num_images` pictures; label 1 = true. `submission` and `words` spell the official file."""
+    """A statement over `num_images` pictures. words: the labels' names; submission: a line of the official csv."""
 
     name: str
     num_images: int
     splits: Splits
     submission: str
-    words: tuple[str, str]
+    words: tuple[str, ...]
     loss: TaskLoss = cross_entropy
     metric: str = "accuracy"
 
     @property
     def head(self) -> Head:
-        return Head("classify", 2, self.num_images)
+        return Head("classify", len(self.words), self.num_images)
 
     def encode(self, examples: Dataset, tokenizer: WordPiece, *, limit: int) -> list[Encoded]:
         """Every image of a statement sees the same [CLS] statement [SEP] (specs: Oscar b.1, b.4, without tags)."""
@@ -38,16 +39,18 @@ class StatementTask:
         rows = zip(texts, examples["image_ids"], examples["label"], strict=True)
         return [Encoded((ids,), tuple(images), label) for ids, images, label in rows]
 
-    def probabilities(self, logits: Tensor) -> Tensor:
+    def probabilities(self, logits: Tensor, batch: Batch) -> Tensor:
         return logits.softmax(-1)
 
     def labelled(self, examples: Dataset) -> bool:
         return min(examples["label"]) >= 0
 
     def score(self, examples: Dataset, probabilities: np.ndarray) -> dict[str, float]:
-        """Official accuracy and consistency, 0..1."""
+        """Official accuracy and, where statements come in groups, consistency, 0..1."""
         labels, chosen = examples["label"], probabilities.argmax(1).tolist()
-        return {"accuracy": accuracy(labels, chosen), "consistency": consistency(examples["group"], labels, chosen)}
+        scores = {"accuracy": accuracy(labels, chosen)}
+        grouped = any(examples["group"])
+        return scores | ({"consistency": consistency(examples["group"], labels, chosen)} if grouped else {})
 
     def predictions(self, examples: Dataset, probabilities: np.ndarray) -> dict[str, Sequence[Any]]:
         """One row an example, for the predictions table."""
@@ -59,7 +62,7 @@ class StatementTask:
             "image_ids": examples["image_ids"],
             "label": [self.words[label] for label in examples["label"]],
             "prediction": [self.words[label] for label in chosen],
-            "score": probabilities[:, 1].round(4).tolist(),
+            "score": (probabilities[:, 1] if len(self.words) == 2 else probabilities.max(1)).round(4).tolist(),
             "right": (chosen == np.asarray(examples["label"])).tolist(),
         }
 
@@ -73,10 +76,11 @@ class StatementTask:
 
     def chance_level(self, examples: Dataset) -> float:
         """Accuracy of always giving the more frequent answer."""
-        share = float(np.mean(examples["label"]))
-        return max(share, 1 - share)
+        return float(np.bincount(np.maximum(examples["label"], 0)).max() / len(examples))
 
 
 NLVR2 = StatementTask("nlvr2", 2, Splits("train", "dev", "test1"), "{}", ("False", "True"))
 # Official NLVR files name the picture; its boxes are read in their published order, permutation 0.
 NLVR = StatementTask("nlvr", 3, Splits("train", "val", "dev"), "dev-{}-0.png", ("false", "true"))
+SNLI_VE = StatementTask("snli_ve", 1, Splits("train", "dev", "test"), "{}", ("contradiction", "neutral", "entailment"))
+GUESSWHAT = StatementTask("guesswhat", 1, Splits("train", "valid", "test"), "{}", ("no", "yes", "n/a"))

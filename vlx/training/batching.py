@@ -14,6 +14,7 @@ from vlx.config import DistillConfig, FinetuneConfig
 from vlx.corpora import Corpus
 from vlx.errors import CorpusError
 from vlx.tasks import Contrasting, Encoded, Task
+from vlx.tasks.pointing import HALF, box_iou
 from vlx.tokenization import WordPiece
 
 BUCKET = 50  # batches that are sorted by length together
@@ -135,6 +136,7 @@ def collate(rows: Sequence[Encoded], corpus: Corpus, *, max_regions: int, labels
         "layout": joint_layout(text_lengths.flatten(), region_lengths.flatten(), tokens),
         "labels": torch.tensor([row.label for row in rows]),
         **({"targets": soft_targets(rows, labels)} if any(row.scores for row in rows) else {}),
+        **(pointed_at(rows, torch.from_numpy(boxes[:, 0])) if rows[0].box else {}),
     }
 
 
@@ -142,6 +144,19 @@ def widen(row: Encoded, part: str) -> tuple[Any, ...]:
     """The texts or images of an example, one for each of its pairs: a single one serves all."""
     values, pairs = getattr(row, part), max(len(row.texts), len(row.image_ids))
     return values if len(values) == pairs else values * pairs
+
+
+def pointed_at(rows: Sequence[Encoded], regions: Tensor) -> dict[str, Tensor]:
+    """targets [B,R]: how far each region is what the text points at, 0 below half; candidates [B,C,4], if any, where
+    those of padding have no area."""
+    wanted = torch.tensor([row.box for row in rows])[:, None]
+    overlap = box_iou(wanted, regions)[:, 0]
+    found = {"targets": overlap.masked_fill(overlap < HALF, 0.0)}
+    most = max(len(row.candidates) for row in rows)
+    if not most:
+        return found
+    none = ((0.0, 0.0, 0.0, 0.0),)
+    return found | {"candidates": torch.tensor([row.candidates + none * (most - len(row.candidates)) for row in rows])}
 
 
 def soft_targets(rows: Sequence[Encoded], labels: int) -> Tensor:

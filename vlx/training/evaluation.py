@@ -37,7 +37,7 @@ def predict(model: nn.Module, split: Split, task: Task, *, kept: Path | None = N
     everyone = gather_object(found) if state.num_processes > 1 else found
     table = np.zeros((len(split), max(rows.shape[1] for _, rows in everyone)), np.float32)
     for indices, rows in everyone:
-        table[indices, : rows.shape[1]] = rows  # of pointing: as many as the batch's largest picture has regions
+        table[indices, : rows.shape[1]] = rows  # as many as the batch's largest example has candidates
     return table
 
 
@@ -76,7 +76,7 @@ def probabilities(model: nn.Module, split: Split, task: Task, rows: Sequence[Enc
     model.eval()
     device = next(model.parameters()).device
     batch = {name: x.to(device) for name, x in split.collate(rows).items()}
-    return task.probabilities(logits_of(model, batch).float()).cpu().numpy()
+    return task.probabilities(logits_of(model, batch).float(), batch).cpu().numpy()
 
 
 def validator(task: Task, split: Split) -> Callable[[nn.Module], dict[str, float]]:

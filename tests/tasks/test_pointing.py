@@ -1,0 +1,70 @@
+"""Pointing at boxes, computed by hand."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+
+from vlx import tasks
+from vlx.tasks.base import Encoded
+from vlx.tasks.pointing import box_iou
+from vlx.training.batching import pointed_at
+
+LEFT, RIGHT, ALL = (0.0, 0.0, 0.5, 1.0), (0.5, 0.0, 1.0, 1.0), (0.0, 0.0, 1.0, 1.0)
+
+
+def examples(boxes: list[list[tuple[float, ...]]], labels: list[int]) -> Dataset:
+    size = len(boxes)
+    return Dataset.from_dict(
+        {
+            **{"identifier": [str(n) for n in range(size)], "text": ["that one"] * size, "boxes": boxes},
+            **{"image_ids": [["a"]] * size, "label": labels, "category": [""] * size},
+        }
+    )
+
+
+def test_overlap_is_intersection_over_union() -> None:
+    found = box_iou(torch.tensor([[LEFT, (0.0, 0.0, 0.0, 0.0)]]), torch.tensor([[LEFT, RIGHT, ALL]]))
+    assert found.tolist() == [[[1.0, 0.0, 0.5], [0.0, 0.0, 0.0]]]
+
+
+def test_targets_are_overlaps_of_at_least_a_half() -> None:
+    regions = torch.tensor([[LEFT, RIGHT, (0.0, 0.0, 0.75, 1.0), (0.0, 0.0, 0.2, 1.0)]])
+    found = pointed_at([Encoded(([1],), ("a",), box=LEFT)], regions)["targets"]
+    assert found[0].tolist() == pytest.approx([1.0, 0.0, 0.5 / 0.75, 0.0])
+
+
+def test_a_box_covered_to_a_half_is_right() -> None:
+    task, data = tasks.load("refcoco"), examples([[LEFT], [LEFT], [LEFT]], [-1, -1, -1])
+    says = np.array([[*LEFT, 0.9], [*ALL, 0.8], [0, 0, 0.24, 1, 0.7]])  # overlaps 1, exactly 1/2, 0.48
+    assert task.score(data, says) == {"accuracy": pytest.approx(2 / 3)}
+    assert task.predictions(data, says)["right"] == [True, True, False]
+    assert task.chance_level(data) == 1.0  # the whole picture covers a half of the left
+
+
+def test_the_surest_region_is_pointed_at() -> None:
+    batch = {"boxes": torch.tensor([[[LEFT, RIGHT]]])}
+    found = tasks.load("refcoco").probabilities(torch.tensor([[-1.0, 2.0]]), batch)
+    assert found[0, :4].tolist() == list(RIGHT) and found[0, 4] == torch.tensor(2.0).sigmoid()
+
+
+def test_a_candidate_has_the_score_of_the_region_that_covers_it_best() -> None:
+    task = tasks.load("visual7w")
+    batch = {
+        "boxes": torch.tensor([[[RIGHT, LEFT]]]),
+        "candidates": torch.tensor([[LEFT, (0.6, 0.0, 1.0, 1.0), (0.0, 0.0, 0.0, 0.0)]]),  # the third is padding
+    }
+    found = task.probabilities(torch.tensor([[2.0, 1.0]]), batch)
+    assert found[0].tolist() == pytest.approx([*torch.tensor([1.0, 2.0]).softmax(0).tolist(), 0.0])
+    data = examples([[LEFT, RIGHT], [LEFT, RIGHT]], [1, 0])
+    assert task.score(data, found[:, :2].repeat(2, 1).numpy()) == {"accuracy": 0.5}
+    assert task.chance_level(data) == 0.5
+
+
+def test_the_answers_are_written_with_their_boxes(tmp_path: Path) -> None:
+    data = examples([[LEFT]], [-1])
+    path = tasks.load("refcoco").write_submission(data, np.array([[*RIGHT, 0.9]]), tmp_path / "refcoco_val")
+    assert json.loads(path.read_text()) == [{"id": "0", "box": list(RIGHT)}]
