@@ -78,7 +78,7 @@ class DataFields(RunFields):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFields(Config):
-    model: str = option("oscar", "the system", choices=("oscar",))
+    model: str = option("oscar", "the system", choices=("oscar", "lxmert", "vilbert"))
     hidden_size: int = option(64, "width H", low=8)
     layers: int = option(4, "encoder layers; of text, where text has its own", low=1)
     region_layers: int = option(2, "layers over regions alone, in LXMERT", low=0)

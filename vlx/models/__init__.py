@@ -3,10 +3,11 @@
 import torch
 from transformers import AutoModel, PreTrainedModel
 
-from vlx.models import oscar
+from vlx.models import oscar, vilbert
 from vlx.models.heads import Head, Sizes
 
-SYSTEMS = {"oscar": oscar.configure}  # system -> configure(head, sizes), the configuration of a new model
+# system -> configure(head, sizes): the configuration of a new model
+SYSTEMS = {"oscar": oscar.configure, "vilbert": vilbert.configure}
 
 __all__ = ["SYSTEMS", "Head", "Sizes", "build"]
 

@@ -17,6 +17,7 @@ from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedMode
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from vlx.errors import ConfigError
+from vlx.models.heads import Head, Sizes
 from vlx.models.layers import DenseNorm, Embeddings, Layer, Output
 from vlx.models.vilbert_heads import HEADS, KINDS, PRETRAINING, States, pretraining_heads, score, task_head
 
@@ -323,6 +324,24 @@ class Vilbert(PreTrainedModel):
         if name in PRETRAINING:
             return score(self.get_submodule(PRETRAINING[name]), name, states, self.dropout)
         return score(self.get_submodule(name), self.config.heads[name][0], states, self.dropout)
+
+
+def configure(head: Head, sizes: Sizes) -> VilbertConfig:
+    """A new model whose streams are equally wide; the bridges stand before the last text layers."""
+    kind = {"choose": "match", "point": "regions"}.get(head.kind, {1: "answers", 2: "pair", 3: "triple"}[head.images])
+    bridges = sizes.cross_layers
+    return VilbertConfig(
+        vocab_size=sizes.vocab_size, hidden_size=sizes.hidden, num_hidden_layers=sizes.layers,
+        num_attention_heads=sizes.heads, intermediate_size=sizes.intermediate, max_position_embeddings=sizes.positions,
+        hidden_dropout_prob=sizes.dropout, attention_probs_dropout_prob=sizes.attention_dropout,
+        initializer_range=sizes.initializer_range, v_feature_size=sizes.region_dim, v_hidden_size=sizes.hidden,
+        v_num_hidden_layers=max(sizes.region_layers, bridges), v_num_attention_heads=sizes.heads,
+        v_intermediate_size=sizes.intermediate, v_hidden_dropout_prob=sizes.dropout,
+        v_attention_probs_dropout_prob=sizes.attention_dropout, bi_hidden_size=sizes.hidden,
+        bi_num_attention_heads=sizes.heads, v_biattention_id=list(range(bridges)),
+        t_biattention_id=list(range(sizes.layers - bridges, sizes.layers)),
+        heads={"answer": (kind, head.labels)}, head="answer",
+    )  # fmt: skip
 
 
 def leading(batch: dict[str, Tensor]) -> torch.Size:
