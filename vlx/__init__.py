@@ -1,6 +1,9 @@
 """vlx: the experiment platform for vision-and-language models on MLflow."""
 
 import os
+from importlib import import_module
+
+from wrapt import register_post_import_hook
 
 __version__ = "0.1.0"
 
@@ -13,3 +16,6 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+# After `import vlx`, AutoModel.from_pretrained(folder) knows vlx's models; nothing heavy is imported until then.
+register_post_import_hook(lambda _: import_module("vlx.models"), "transformers.models.auto.modeling_auto")
