@@ -62,17 +62,15 @@ def read_config(path: Path) -> dict[str, Any]:
 def load_vilbert(path: Path, *, new: tuple[str, ...] = (), **changes: Any) -> tuple[Vilbert, LoadReport]:
     """A weights file. `changes` are of the configuration; what starts with one of `new` may be missing and starts at
     random: a new head (`colour.`), or all that is visual when the file is a plain BERT's."""
-    weights = read_weights(path)
-    names = {name: original_name(name.removeprefix("module.")) for name in weights}
-    shapes = {names[name]: tuple(tensor.shape) for name, tensor in weights.items()}
+    weights = {original_name(name.removeprefix("module.")): tensor for name, tensor in read_weights(path).items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     if lacking := [name for name in SIZES if name not in shapes and not name.startswith(new)]:
         raise CheckpointError(f"{path}: no {lacking[0]} in it; expected the weights of a ViLBERT model.")
     options, beside = infer(shapes), path.with_name("config.json")
     model = Vilbert(VilbertConfig(**(options | (read_config(beside) if beside.is_file() else {}) | changes)))
     idle = [f"bert.encoder.c_layer.{k}.biOutput.q_dense" for k in range(len(model.bert.encoder.c_layer))]
     idle += [f"{name}." for name in options["heads"] if name not in model.config.heads]
-    may = {"may_miss": new, "may_exceed": (*UNUSED, *idle)}
-    return model, load_weights(model, weights, source=str(path), rename=names.__getitem__, **may)
+    return model, load_weights(model, weights, source=str(path), may_miss=new, may_exceed=(*UNUSED, *idle))
 
 
 def export_vilbert(model: Vilbert) -> dict[str, Tensor]:

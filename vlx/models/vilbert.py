@@ -18,7 +18,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from vlx.errors import ConfigError
 from vlx.models.heads import Head, Sizes
-from vlx.models.layers import DenseNorm, Embeddings, Layer, Output
+from vlx.models.layers import DenseNorm, Embeddings, Layer, Output, leading, repeat
 from vlx.models.vilbert_heads import HEADS, KINDS, PRETRAINING, States, pretraining_heads, score, task_head
 
 HEAD_DROPOUT = 0.1  # of the pooled vectors and of the states that heads read: a constant of the original
@@ -342,20 +342,6 @@ def configure(head: Head, sizes: Sizes) -> VilbertConfig:
         t_biattention_id=list(range(sizes.layers - bridges, sizes.layers)),
         heads={"answer": (kind, head.labels)}, head="answer",
     )  # fmt: skip
-
-
-def leading(batch: dict[str, Tensor]) -> torch.Size:
-    """(B,) or (B,N), the texts' and the images' rows together."""
-    texts, images = batch["input_ids"].shape[:-1], batch["regions"].shape[:-2]
-    lead = max(texts, images, key=len)
-    if texts != lead[: len(texts)] or images != lead[: len(images)]:
-        raise ValueError(f"texts {tuple(texts)} and images {tuple(images)} do not go together.")
-    return lead
-
-
-def repeat(x: Tensor, rows: int) -> Tensor:
-    """Each row as often as needed: [B,..] -> [rows,..], a text's copies side by side."""
-    return x if len(x) == rows else x.repeat_interleave(rows // len(x), 0)
 
 
 AutoConfig.register(VilbertConfig.model_type, VilbertConfig)

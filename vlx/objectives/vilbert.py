@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vlx.errors import TrainingError
+from vlx.objectives.pretraining import matched_loss, mlm_loss
 from vlx.objectives.supervised import Batch, TaskLoss, cross_entropy, soft_target_bce
 
 OTHERS, SAME = 0.7, 0.3  # the shares of NCE's negatives that other images and the same image give
@@ -28,10 +29,8 @@ def region_regression(scores: Tensor, features: Tensor, masked: Tensor) -> Tenso
 
 
 def region_nce(scores: Tensor, features: Tensor, masked: Tensor, negatives: Tensor) -> Tensor:
-    """Visual target 2: each masked region finds its own features among others', by dot product.
-
-    scores and features [B,R,D]; negatives [B,R,n]: where in B*R the others are (draw_negatives).
-    """
+    """Visual target 2: each masked region finds its own features among others', by dot product; scores and features
+    [B,R,D], negatives [B,R,n]: where in B*R the others are (draw_negatives)."""
     own = torch.arange(masked.numel(), device=masked.device).view_as(masked)[masked]
     every = scores[masked] @ features.flatten(0, 1).T  # [K,B*R], less than the K*(1+n) candidates' features
     logits = every.gather(1, torch.cat([own[:, None], negatives[masked]], 1))
@@ -41,7 +40,7 @@ def region_nce(scores: Tensor, features: Tensor, masked: Tensor, negatives: Tens
 def draw_negatives(region_mask: Tensor, count: int, generator: torch.Generator) -> Tensor:
     """For each region [B,R] about 70% of `count` regions of other images, then 30% of its own: [B,R,n] in B*R.
 
-    Unlike the original's, none is padding or the region itself; one alone in its image has all from other images.
+    None is the region itself nor, as some of the original's, padding; one alone in its image has all from others.
     """
     size, most = region_mask.shape
     if size < 2:
@@ -61,20 +60,20 @@ REGION_LOSSES: dict[int, Any] = {0: region_kl, 1: region_regression, 2: region_n
 
 def pretraining_losses(scores: dict[str, Tensor], batch: Batch, *, visual_target: int) -> dict[str, Tensor]:
     """scores: of the three heads of pre-training. batch: word_labels [B,T], -1 = none; masked_regions [B,R];
-    region_targets [B,R,C], soft classes or features; aligned_labels [B], 0 = the image's own caption, 1 = another's;
-    negatives [B,R,n] for visual target 2."""
+    region_targets [B,R,C], soft classes or features; matched_labels [B], 1 = the image's own caption, which is the
+    head's class 0; negatives [B,R,n] for visual target 2."""
     extra = {"negatives": batch["negatives"]} if visual_target == 2 else {}
     regions = scores["region_targets"], batch["region_targets"], batch["masked_regions"]
     return {
-        "words": cross_entropy(scores["words"].flatten(0, 1), {"labels": batch["word_labels"].flatten()}),
+        "words": mlm_loss(scores["words"], batch["word_labels"]),
         "regions": REGION_LOSSES[visual_target](*regions, **extra),
-        "aligned": cross_entropy(scores["aligned"], {"labels": batch["aligned_labels"]}),
+        "aligned": matched_loss(scores["aligned"], 1 - batch["matched_labels"]),
     }
 
 
-def only_aligned(batch: Batch) -> Batch:
+def only_matched(batch: Batch) -> Batch:
     """Objective 1, the paper's: nothing is to be guessed about a caption and an image that do not belong together."""
-    other = batch["aligned_labels"].bool()[:, None]
+    other = batch["matched_labels"][:, None] == 0
     words, regions = batch["word_labels"].masked_fill(other, -1), batch["masked_regions"] & ~other
     return batch | {"word_labels": words, "masked_regions": regions}
 
