@@ -26,18 +26,25 @@ class Output:
 
 
 class Embeddings(nn.Module):
-    """Word + position + token type, LayerNorm, dropout: input_ids [B,T] -> [B,T,H]."""
+    """Word + position + token type, LayerNorm, dropout: input_ids [B,T] -> [B,T,H].
 
-    def __init__(self, vocab_size: int, hidden: int, positions: int, types: int, *, eps: float, dropout: float) -> None:
+    first_rows_fixed: no gradient reaches position 0 and token type 0, as in LXMERT, which takes them for padding.
+    """
+
+    def __init__(
+        self, vocab_size: int, hidden: int, positions: int, types: int,
+        *, eps: float, dropout: float, first_rows_fixed: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__()
+        fixed = 0 if first_rows_fixed else None
         self.word_embeddings = nn.Embedding(vocab_size, hidden, padding_idx=0)
-        self.position_embeddings = nn.Embedding(positions, hidden)
-        self.token_type_embeddings = nn.Embedding(types, hidden)
+        self.position_embeddings = nn.Embedding(positions, hidden, padding_idx=fixed)
+        self.token_type_embeddings = nn.Embedding(types, hidden, padding_idx=fixed)
         self.LayerNorm = nn.LayerNorm(hidden, eps=eps)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, input_ids: Tensor, token_type_ids: Tensor) -> Tensor:
-        positions = self.position_embeddings.weight[: input_ids.shape[1]]
+        positions = self.position_embeddings(torch.arange(input_ids.shape[1], device=input_ids.device))
         embedded = self.word_embeddings(input_ids) + positions + self.token_type_embeddings(token_type_ids)
         return self.dropout(self.LayerNorm(embedded))
 
@@ -59,7 +66,11 @@ class SelfAttention(nn.Module):
 
     def forward(self, hidden: Tensor, key_mask: Tensor, context: Tensor | None = None) -> Tensor:
         seen = hidden if context is None else context
-        query, key, value = self.split(self.query(hidden)), self.split(self.key(seen)), self.split(self.value(seen))
+        return self.mix(self.query(hidden), self.key(seen), self.value(seen), key_mask)
+
+    def mix(self, query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor) -> Tensor:
+        """The same of projections already made."""
+        query, key, value = self.split(query), self.split(key), self.split(value)
         dropout = self.dropout if self.training else 0.0
         mask = key_mask[:, None, None, :]
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
@@ -116,6 +127,20 @@ class Pooler(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         return torch.tanh(self.dense(hidden[:, 0]))
+
+
+def leading(batch: dict[str, Tensor]) -> torch.Size:
+    """(B,) or (B,N), the texts' and the images' rows together."""
+    texts, images = batch["input_ids"].shape[:-1], batch["regions"].shape[:-2]
+    lead = max(texts, images, key=len)
+    if texts != lead[: len(texts)] or images != lead[: len(images)]:
+        raise ValueError(f"texts {tuple(texts)} and images {tuple(images)} do not go together.")
+    return lead
+
+
+def repeat(x: Tensor, rows: int) -> Tensor:
+    """Each row as often as needed: [B,..] -> [rows,..], a text's copies side by side."""
+    return x if len(x) == rows else x.repeat_interleave(rows // len(x), 0)
 
 
 def box_terms(boxes: Tensor) -> Tensor:
