@@ -50,6 +50,7 @@ TASKS = (
     *("nlvr2", "nlvr", "vqa", "gqa", "retrieval", "snli_ve", "guesswhat"),
     *("refcoco", "refcoco+", "refcocog", "visual7w", "guesswhat_pointing"),
 )
+METHODS = ("kd", "pkd", "tinybert", "mkd")
 TINY = 1e-12  # the lower limit of what must be positive
 
 
@@ -111,7 +112,9 @@ class TrainFields(RunFields):
     warmup_steps: int = option(100, "steps of rising learning rate", low=0)
     weight_decay: float = option(0.01, "not on biases and LayerNorms", low=0)
     max_grad_norm: float = option(1.0, "gradients are clipped to this norm", low=TINY)
-    optimizer: str = option("adamw", "torch's, fused, or the originals'", choices=("adamw", "bert_adamw"))
+    optimizer: str = option("adamw", "torch's, fused; the originals'", choices=("adamw", "bert_adamw", "adamax"))
+    adam_eps: float = option(1e-8, "epsilon of the optimizer", low=TINY)
+    schedule: str = option("linear", "of the learning rate after warm-up", choices=("linear", "constant"))
     precision: str = option("auto", "auto takes bf16 on a GPU that has it", choices=("auto", "fp32", "bf16"))
     train_examples: int = option(0, "use only this many labelled training statements; 0: all", low=0)
     eval_every: int = option(250, "steps between evaluations on the validation split", low=1)
@@ -161,7 +164,10 @@ class DistillConfig(TrainFields, ModelFields, DataFields):
     teacher: str = option("", "folder or models:/name@alias; empty: trained here, once for each corpus")
     teacher_steps: int = option(3_500, "optimizer steps of a teacher trained here", low=1)
     teacher_lr: float = option(5e-4, "peak learning rate of a teacher trained here", low=TINY)
-    method: str = option("kd", "kd: vanilla; mkd: full, text-only and image-only views", choices=("kd", "mkd"))
+    method: str = option(
+        "kd", "vanilla; comparing [CLS] of layers; all of layers; text, image and both", choices=METHODS
+    )
+    beta: float = option(0.0, "weight of comparing layers; 0: as published, 500 of pkd, 0.01 of tinybert", low=0)
     alpha: float = option(0.9, "weight of the distillation loss against the task loss", low=0, high=1)
     temperature: float = option(2.0, "softens both distributions", low=TINY)
     student_layers: int = option(2, "encoder layers of the student", low=1)

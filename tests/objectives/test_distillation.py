@@ -2,9 +2,11 @@
 
 import math
 
+import pytest
 import torch
 
 from tests.models.test_oscar import config, example
+from vlx.errors import ConfigError
 from vlx.models.oscar import Oscar
 from vlx.objectives import cross_entropy, distillation, kd_loss, soft_target_bce
 from vlx.objectives.distillation import image_view, text_view
@@ -78,3 +80,37 @@ def test_mkd_weighs_its_views_as_the_original() -> None:
     parts = losses.parts
     expected = 0.5 * parts["kd_full"] + 0.25 * parts["kd_text"] + 0.25 * parts["kd_image"]
     assert torch.isclose(losses.total, expected)
+
+
+@pytest.mark.parametrize(("method", "beta"), [("pkd", 3.0), ("tinybert", 2.0)])
+def test_layers_that_agree_cost_nothing_and_beta_weighs_those_that_do_not(method: str, beta: float) -> None:
+    teacher, student = models()
+    batch = example(1, 5, (3, 2)) | {"labels": torch.tensor([1])}
+    objective = distillation(method, teacher, cross_entropy, alpha=0.25, temperature=2.0, beta=beta)
+    losses = objective(student, batch)
+    soft, layers = ("kd", ["patience"]) if method == "pkd" else ("soft_ce", ["attention", "hidden"])
+    compared = sum(losses.parts[name] for name in layers)
+    assert torch.isclose(losses.total, 0.75 * losses.parts["task"] + 0.25 * losses.parts[soft] + beta * compared)
+    same = distillation(method, student, cross_entropy, alpha=0.25, temperature=2.0, beta=beta)(student, batch).parts
+    assert compared > 1e-3 and all(same[name].abs() < 1e-6 for name in layers)
+
+
+def test_beta_is_the_published_one_by_default() -> None:
+    teacher, student = models()
+    batch = example(1, 5, (3, 2)) | {"labels": torch.tensor([1])}
+    for method, beta in (("pkd", 500.0), ("tinybert", 0.01)):
+        given, default = (
+            distillation(method, teacher, cross_entropy, alpha=0.5, temperature=2.0, beta=value)(student, batch).total
+            for value in (beta, 0.0)
+        )
+        assert torch.equal(given, default)
+
+
+def test_layers_that_cannot_be_compared_are_refused() -> None:
+    two, three = Oscar(config(num_choice=2, num_hidden_layers=2)), Oscar(config(num_choice=2, num_hidden_layers=3))
+    wide = Oscar(config(num_choice=2, num_hidden_layers=2, hidden_size=16))
+    batch = example(1, 5, (3, 2)) | {"labels": torch.tensor([1])}
+    for student, message in ((two, "student_layers=2: expected a divisor of the teacher's 3"), (wide, "wide")):
+        teacher = three if student is two else two
+        with pytest.raises(ConfigError, match=message):
+            distillation("pkd", teacher, cross_entropy, alpha=0.5, temperature=2.0)(student, batch)

@@ -1,9 +1,12 @@
 """Distillation losses (specs: Oscar c.4). The teacher is in eval mode and gets no gradient."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vlx.errors import ConfigError
 from vlx.objectives.supervised import Batch, Losses, Objective, TaskLoss, logits_of
 
 # Weights of the text-only, image-only and full views; constants of the original, in the order it runs them.
@@ -66,11 +69,70 @@ def multimodal_kd(teacher: nn.Module, task_loss: TaskLoss, *, alpha: float, temp
     return objective
 
 
+def patient_kd(teacher: nn.Module, task_loss: TaskLoss, *, alpha: float, temperature: float, beta: float) -> Objective:
+    """(1 - alpha) * task + alpha * KD / A + beta * the distance of the [CLS] vectors: PKD (Sun et al. 2019)."""
+
+    def objective(student: nn.Module, batch: Batch) -> Losses:
+        own, others, far = both_with_states(student, teacher, batch)
+        logits, soft = (each.logits.reshape(len(batch["input_ids"]), -1) for each in (own, others))
+        task, kd = task_loss(logits, batch), kd_loss(logits, soft, temperature) / logits.shape[1]
+        vectors = [[F.normalize(state[:, 0], dim=-1) for state in each.hidden_states] for each in (own, others)]
+        layers = range(len(own.hidden_states) - 1)  # the last layer is left out
+        patience = torch.stack([F.mse_loss(vectors[0][k], vectors[1][far * k]) for k in layers]).mean()
+        parts = {"task": task.detach(), "kd": kd.detach(), "patience": patience.detach()}
+        return Losses((1 - alpha) * task + alpha * kd + beta * patience, parts)
+
+    return objective
+
+
+def tiny_bert(teacher: nn.Module, task_loss: TaskLoss, *, alpha: float, temperature: float, beta: float) -> Objective:
+    """(1 - alpha) * task + alpha * soft cross-entropy + beta * (attentions + hidden states), all in one stage: TinyBERT
+    (Jiao et al. 2020)."""
+
+    def objective(student: nn.Module, batch: Batch) -> Losses:
+        own, others, far = both_with_states(student, teacher, batch, output_attentions=True)
+        logits, soft = (each.logits.reshape(len(batch["input_ids"]), -1) for each in (own, others))
+        soft_ce = -(F.softmax(soft / temperature, -1) * F.log_softmax(logits / temperature, -1)).mean()
+        pairs = enumerate(own.attentions, 1)
+        attention = torch.stack([F.mse_loss(mine, others.attentions[far * k - 1]) for k, mine in pairs]).sum()
+        states = enumerate(own.hidden_states)
+        hidden = torch.stack([F.mse_loss(mine, others.hidden_states[far * k]) for k, mine in states]).sum()
+        task = task_loss(logits, batch)
+        parts = {"task": task, "soft_ce": soft_ce, "attention": attention, "hidden": hidden}
+        total = (1 - alpha) * task + alpha * soft_ce + beta * (attention + hidden)
+        return Losses(total, {name: value.detach() for name, value in parts.items()})
+
+    return objective
+
+
+def both_with_states(student: nn.Module, teacher: nn.Module, batch: Batch, **options: bool) -> tuple[Any, Any, int]:
+    """Both outputs with their hidden states, and how many of the teacher's layers make one of the student's."""
+    own = student(batch, output_hidden_states=True, **options)
+    teacher.eval()
+    with torch.no_grad():
+        others = teacher(batch, output_hidden_states=True, **options)
+    mine, theirs = len(own.hidden_states) - 1, len(others.hidden_states) - 1
+    if theirs % mine:
+        raise ConfigError(
+            f"student_layers={mine}: expected a divisor of the teacher's {theirs} layers for this method."
+        )
+    if own.pooled.shape[-1] != others.pooled.shape[-1]:
+        widths = f"{own.pooled.shape[-1]} and {others.pooled.shape[-1]}"
+        raise ConfigError(f"student and teacher are {widths} wide: this method compares layers of one width.")
+    return own, others, theirs // mine
+
+
 METHODS = {"kd": vanilla_kd, "mkd": multimodal_kd}
+LAYER_METHODS = {"pkd": patient_kd, "tinybert": tiny_bert}  # these compare layers too, weighed by beta
+BETAS = {"pkd": 500.0, "tinybert": 0.01}  # as published
 
 
 def distillation(
-    method: str, teacher: nn.Module, task_loss: TaskLoss, *, alpha: float, temperature: float
+    method: str, teacher: nn.Module, task_loss: TaskLoss, *, alpha: float, temperature: float, beta: float = 0.0
 ) -> Objective:
-    """The objective of a distillation method; alpha in 0..1 weighs the teacher, temperature > 0 softens both."""
-    return METHODS[method](teacher, task_loss, alpha=alpha, temperature=temperature)
+    """The objective of a distillation method; alpha in 0..1 weighs the teacher, temperature > 0 softens both; beta
+    weighs the comparison of layers, 0: as published."""
+    if method in METHODS:
+        return METHODS[method](teacher, task_loss, alpha=alpha, temperature=temperature)
+    beta = beta or BETAS[method]
+    return LAYER_METHODS[method](teacher, task_loss, alpha=alpha, temperature=temperature, beta=beta)

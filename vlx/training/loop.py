@@ -21,7 +21,7 @@ from vlx.objectives import Objective
 from vlx.progress import meter
 from vlx.training.batching import Split, epoch_batches
 from vlx.training.device import accelerator_for
-from vlx.training.optim import build_optimizer, linear_factor, set_lr
+from vlx.training.optim import Optim, Schedule, set_lr
 from vlx.training.reptile import Reptile
 from vlx.training.state import Progress, load_checkpoint, save_checkpoint, save_weights
 from vlx.workspace import write_json
@@ -46,7 +46,8 @@ class Trainer:
         self, model: nn.Module, objective: Objective, cfg: TrainFields, *, total: int, hook: Reptile | None = None
     ) -> None:
         self.accelerator = accelerator_for(cfg.precision)
-        optimizer = build_optimizer(model, cfg.optimizer, lr=cfg.lr, weight_decay=cfg.weight_decay)
+        optimizer = optim_of(cfg).build(model, cfg.lr)
+        self.schedule = Schedule(cfg.schedule, cfg.warmup_steps, total)
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.objective, self.cfg, self.total, self.hook = objective, cfg, total, hook
         self.modules, self.optimizers = {"model": model}, {"model": optimizer}
@@ -83,8 +84,7 @@ class Trainer:
     def update(self, loss: float) -> None:
         if not math.isfinite(loss):
             raise TrainingError(f"the loss is {loss} at step {self.progress.step + 1}; lower lr={self.cfg.lr:g}.")
-        factor = linear_factor(self.progress.step, warmup=self.cfg.warmup_steps, total=self.total)
-        set_lr(self.optimizer, self.cfg.lr * factor)
+        set_lr(self.optimizer, self.cfg.lr * self.schedule.factor(self.progress.step))
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.progress.step += 1
@@ -110,6 +110,10 @@ def fit(
     train_to_end(trainer, train, validate, run, folder=folder, title=title, metric=metric)
     save_result(trainer, folder)
     return restore_best(folder, model, hook)
+
+
+def optim_of(cfg: TrainFields) -> Optim:
+    return Optim(cfg.optimizer, cfg.weight_decay, cfg.adam_eps)
 
 
 def total_steps(cfg: TrainFields, examples: int) -> int:

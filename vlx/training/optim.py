@@ -1,11 +1,11 @@
 """Optimizers, parameter groups and the learning-rate schedule (specs: Oscar c.1)."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
-from torch.optim import AdamW, Optimizer
+from torch.optim import Adamax, AdamW, Optimizer
 
 
 class BertAdamW(Optimizer):
@@ -52,17 +52,35 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     return [{"params": kept, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
 
 
-def build_optimizer(model: nn.Module, name: str, *, lr: float, weight_decay: float) -> Optimizer:
-    """`adamw`: torch's, fused (x3.8 on a CPU); `bert_adamw`: the originals'."""
-    groups = parameter_groups(model, weight_decay)
-    return BertAdamW(groups, lr) if name == "bert_adamw" else AdamW(groups, lr, fused=True)
+class Optim(NamedTuple):
+    """adamw: torch's, fused (x3.8 on a CPU); bert_adamw: the originals'; adamax: torch's."""
+
+    name: str
+    weight_decay: float
+    eps: float = 1e-8
+
+    def build(self, model: nn.Module, lr: float) -> Optimizer:
+        groups = parameter_groups(model, self.weight_decay)
+        if self.name == "bert_adamw":
+            return BertAdamW(groups, lr, eps=self.eps)
+        return (
+            Adamax(groups, lr, eps=self.eps) if self.name == "adamax" else AdamW(groups, lr, eps=self.eps, fused=True)
+        )
 
 
-def linear_factor(step: int, *, warmup: int, total: int) -> float:
-    """The factor on the peak learning rate of update `step` (from 0): up linearly, then down to 0 at `total`."""
-    if step < warmup:
-        return step / max(1, warmup)
-    return max(0.0, (total - step) / max(1, total - warmup))
+class Schedule(NamedTuple):
+    """linear: up during warm-up, then down to 0 at `total`; constant: up, then level. Lengths in steps."""
+
+    name: str
+    warmup: int
+    total: int
+
+    def factor(self, step: int) -> float:
+        """On the peak learning rate of update `step`, from 0."""
+        if step < self.warmup:
+            return step / max(1, self.warmup)
+        falling = max(0.0, (self.total - step) / max(1, self.total - self.warmup))
+        return falling if self.name == "linear" else 1.0
 
 
 def set_lr(optimizer: Optimizer, lr: float) -> None:

@@ -18,8 +18,8 @@ from vlx.tokenization import WordPiece
 from vlx.training.batching import Data, Split, open_data, open_split
 from vlx.training.device import accelerator_for
 from vlx.training.evaluation import validator
-from vlx.training.loop import Best, fit, total_steps
-from vlx.training.optim import linear_factor
+from vlx.training.loop import Best, fit, optim_of, total_steps
+from vlx.training.optim import Schedule
 from vlx.training.reptile import Reptile
 from vlx.training.results import Result, finish, publish, read_result
 
@@ -153,7 +153,9 @@ def train_student(
     """Distil `teacher` into a student made from it, then publish. With reptile the teacher moves."""
     student, title = start_student(cfg, task, data, teacher), "distilled student"
     teacher.model.to(accelerator_for(cfg.precision).device)
-    objective = distillation(cfg.method, teacher.model, task.loss, alpha=cfg.alpha, temperature=cfg.temperature)
+    objective = distillation(
+        cfg.method, teacher.model, task.loss, alpha=cfg.alpha, temperature=cfg.temperature, beta=cfg.beta
+    )
     hook = reptile(cfg, teacher.model, student.model, objective, data) if cfg.reptile else None
     best = learn(student.model, objective, data, task, cfg, run, title, hook)
     if hook:
@@ -183,12 +185,11 @@ def start_student(cfg: DistillConfig, task: tasks.Task, data: Data, teacher: Loa
 def reptile(
     cfg: DistillConfig, teacher: PreTrainedModel, student: PreTrainedModel, objective: Objective, data: Data
 ) -> Reptile:
-    total = total_steps(cfg, len(data.train))
-    factor = 1.0 if cfg.inner_lr == "constant" else linear_factor(0, warmup=cfg.warmup_steps, total=total)
+    schedule = Schedule(cfg.schedule, cfg.warmup_steps, total_steps(cfg, len(data.train)))
+    factor = 1.0 if cfg.inner_lr == "constant" else schedule.factor(0)
     return Reptile(
         teacher, student, objective, strategy=cfg.strategy, meta_lr=cfg.meta_lr, inner_lr=cfg.lr * factor,
-        warmup=cfg.warmup_steps, total=total, optimizer=cfg.optimizer, weight_decay=cfg.weight_decay,
-        max_grad_norm=cfg.max_grad_norm,
+        optim=optim_of(cfg), schedule=schedule, max_grad_norm=cfg.max_grad_norm,
     )  # fmt: skip
 
 

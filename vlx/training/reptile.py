@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from vlx.models.student import layer_map, renamed
 from vlx.objectives import Objective
-from vlx.training.optim import build_optimizer, linear_factor, set_lr
+from vlx.training.optim import Optim, Schedule, set_lr
 
 
 class Reptile:
@@ -18,13 +18,11 @@ class Reptile:
 
     def __init__(
         self, teacher: PreTrainedModel, student: PreTrainedModel, objective: Objective, *, strategy: str,
-        meta_lr: float, inner_lr: float, warmup: int, total: int, optimizer: str, weight_decay: float,
-        max_grad_norm: float,
+        meta_lr: float, inner_lr: float, optim: Optim, schedule: Schedule, max_grad_norm: float,
     ) -> None:  # fmt: skip
-        self.teacher, self.objective = teacher, objective
-        self.meta_lr, self.inner_lr, self.warmup, self.total = meta_lr, inner_lr, warmup, total
-        self.name, self.weight_decay, self.max_grad_norm = optimizer, weight_decay, max_grad_norm
-        self.optimizer = build_optimizer(teacher, optimizer, lr=meta_lr, weight_decay=weight_decay)
+        self.teacher, self.objective, self.max_grad_norm = teacher, objective, max_grad_norm
+        self.meta_lr, self.inner_lr, self.optim, self.schedule = meta_lr, inner_lr, optim, schedule
+        self.optimizer = optim.build(teacher, meta_lr)
         self.targets = self.map_parameters(student, strategy)
 
     def map_parameters(self, student: PreTrainedModel, strategy: str) -> dict[str, list[nn.Parameter]]:
@@ -44,7 +42,7 @@ class Reptile:
             for weight in self.targets[name]:
                 weight.grad = weight.detach() - adapted.detach()
         norm = nn.utils.clip_grad_norm_(self.teacher.parameters(), self.max_grad_norm)
-        set_lr(self.optimizer, self.meta_lr * linear_factor(step, warmup=self.warmup, total=self.total))
+        set_lr(self.optimizer, self.meta_lr * self.schedule.factor(step))
         self.optimizer.step()
         self.optimizer.zero_grad()
         return {"meta_grad_norm": float(norm)}
@@ -52,7 +50,7 @@ class Reptile:
     def adapted(self, student: nn.Module, batches: Sequence[dict[str, Tensor]], accelerator: Accelerator) -> nn.Module:
         """A copy of the student after one step with a fresh optimizer on these batches."""
         fast = copy.deepcopy(accelerator.unwrap_model(student)).train()
-        inner = build_optimizer(fast, self.name, lr=self.inner_lr, weight_decay=self.weight_decay)
+        inner = self.optim.build(fast, self.inner_lr)
         for batch in batches:
             with accelerator.autocast():
                 loss = self.objective(fast, batch).total / len(batches)
