@@ -10,7 +10,8 @@ from torch import Tensor
 
 from tests.parity.adapters.numbers import close
 from vlx.checkpoints.vilbert import export_vilbert, load_vilbert
-from vlx.models.vilbert import Vilbert, repeat
+from vlx.models.layers import repeat
+from vlx.models.vilbert import Vilbert
 from vlx.models.vilbert_heads import HEADS, PRETRAINING
 from vlx.objectives.vilbert import KINDS, pretraining_losses
 
