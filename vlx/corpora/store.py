@@ -95,7 +95,7 @@ class Corpus:
     @cached_property
     def _starts(self) -> np.ndarray:
         """First region of every image, and the end of the last."""
-        counts = self._images["count"].to_numpy()
+        counts = self._images["count"].to_pylist()  # arrow's to_numpy would import pandas
         return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
     def _row(self, image_id: str) -> int:

@@ -173,7 +173,7 @@ class CorpusWriter:
 
 def cast(features: np.ndarray, dtype: str, where: str) -> np.ndarray:
     """Finite in `dtype`: seen beforehand, which is quicker than to look for infinity among fp16."""
-    if features.size and not np.abs(features).max() < BEYOND[dtype]:
+    if features.size and not float(np.abs(features).max()) < BEYOND[dtype]:
         hint = "Check the source, or prepare with dtype=float32."
         raise CorpusError(f"{where}: a feature is NaN, or beyond {dtype}. {hint}")
     return features.astype(dtype)
