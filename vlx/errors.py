@@ -5,7 +5,8 @@ UserError
 ├── CorpusError       data files are missing, corrupt or do not fit together
 ├── CheckpointError   weights are missing, corrupt or of another model
 ├── RegistryError     a registered model, version or alias is not there
-└── TrainingError     training cannot go on with these options
+├── TrainingError     training cannot go on with these options
+└── SubmissionError   a submission file is not what the official evaluation takes
 """
 
 
@@ -33,3 +34,7 @@ class RegistryError(UserError):
 
 class TrainingError(UserError):
     """Training cannot go on with these options."""
+
+
+class SubmissionError(UserError):
+    """A submission file is not what the official evaluation takes."""

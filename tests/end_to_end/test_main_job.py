@@ -107,6 +107,6 @@ def test_versions_carry_their_lineage_and_the_champion_answers(
     image = Image.new("RGB", (64, 64), "white")
     ImageDraw.Draw(image).ellipse((10, 10, 40, 40), fill=(214, 40, 40))
     image.save(picture)
-    question = {"statement": "There is a red circle in the left image.", "image_0": picture, "image_1": picture}
+    question = {"text": "There is a red circle in the left image.", "image_0": picture, "image_1": picture}
     answer = model.predict(pd.DataFrame([question]))
-    assert answer["label"][0] in ("True", "False") and 0 <= answer["score"][0] <= 1
+    assert answer["answer"][0] in ("True", "False") and 0 <= answer["score"][0] <= 1

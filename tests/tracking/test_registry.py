@@ -30,7 +30,15 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         vocab_size=len(tokenizer), hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8,
         max_position_embeddings=16, img_feature_dim=REGION_DIM + 6, num_choice=2, num_labels=2, classifier="linear",
     )  # fmt: skip
-    meta = {"system": "oscar", "task": "nlvr2", "num_images": 2, "region_dim": REGION_DIM, "detector": DETECTOR}
+    meta = {
+        "answers": ["False", "True"],
+        "soft_targets": False,
+        "system": "oscar",
+        "task": "nlvr2",
+        "num_images": 2,
+        "region_dim": REGION_DIM,
+        "detector": DETECTOR,
+    }
     folder = tmp_path_factory.mktemp("trained") / "model"
     return checkpoints.save(folder, Oscar(config), tokenizer, meta | {"max_text_tokens": 16, "max_regions": 5})
 
@@ -79,16 +87,16 @@ def test_a_model_is_logged_registered_fetched_and_predicts_from_pictures(
     description = (logged / "MLmodel").read_text()
     assert str(tmp_path) not in description and str(model_folder) not in description
     signature = yaml.safe_load(description)["signature"]["inputs"]
-    assert [column["name"] for column in json.loads(signature)] == ["statement", "image_0", "image_1"]
+    assert [column["name"] for column in json.loads(signature)] == ["text", "image_0", "image_1"]
 
     served = mlflow.pyfunc.load_model(f"models:/{NAME}@champion")
     path = tmp_path / "a.png"
     path.write_bytes(picture("red"))
     encoded = base64.b64encode(picture("red")).decode()
     rows = [["a red circle", str(path), encoded], ["a red circle", encoded, f"data:image/png;base64,{encoded}"]]
-    answers = served.predict(pd.DataFrame(rows, columns=["statement", "image_0", "image_1"]))
-    assert list(answers.columns) == ["label", "score"] and answers.score.nunique() == 1
-    assert answers.label[0] == ("True" if answers.score[0] > 0.5 else "False")
+    answers = served.predict(pd.DataFrame(rows, columns=["text", "image_0", "image_1"]))
+    assert list(answers.columns) == ["answer", "score"] and answers.score.nunique() == 1
+    assert answers.answer[0] in ("False", "True") and answers.score[0] >= 0.5
 
 
 def test_a_resumed_run_that_publishes_again_makes_no_second_version(
@@ -185,7 +193,14 @@ def test_a_name_the_registry_cannot_keep_is_refused_at_once(name: str) -> None:
 class Fake:
     """A loaded model that answers by the number of regions it sees."""
 
-    meta = {"num_images": 2, "detector": "d", "max_text_tokens": 8, "max_regions": 3}
+    meta = {
+        "answers": ["False", "True"],
+        "soft_targets": False,
+        "num_images": 2,
+        "detector": "d",
+        "max_text_tokens": 8,
+        "max_regions": 3,
+    }
 
     def __init__(self) -> None:
         self.model, self.tokenizer = self, self
@@ -209,27 +224,27 @@ def detect(image: Image.Image) -> tuple[Any, Any]:
 
 
 @pytest.fixture
-def served() -> serving.StatementModel:
-    return serving.StatementModel(Fake(), detect, "d")
+def served() -> serving.AnswerModel:
+    return serving.AnswerModel(Fake(), detect, "d")
 
 
-def test_regions_are_cut_and_padded_as_in_training(served: serving.StatementModel, tmp_path: Path) -> None:
+def test_regions_are_cut_and_padded_as_in_training(served: serving.AnswerModel, tmp_path: Path) -> None:
     Image.new("RGB", (50, 50)).save(tmp_path / "wide.png")
     (tmp_path / "small.png").write_bytes(picture("red"))
     frame = pd.DataFrame(
-        {"image_1": [str(tmp_path / "small.png")], "image_0": [str(tmp_path / "wide.png")], "statement": ["x"]}
+        {"image_1": [str(tmp_path / "small.png")], "image_0": [str(tmp_path / "wide.png")], "text": ["x"]}
     )
     answers = served.predict(frame)
     assert served.loaded.batch["region_mask"].tolist() == [[[True] * 3, [True, False, False]]]
     assert served.loaded.batch["input_ids"].tolist() == [[[2, 7, 3]] * 2]
-    assert answers.to_dict("records") == [{"label": "True", "score": pytest.approx(0.98201379)}]
+    assert answers.to_dict("records") == [{"answer": "True", "score": pytest.approx(0.98201379)}]
 
 
-def test_a_missing_column_and_a_foreign_detector_are_named(served: serving.StatementModel) -> None:
-    with pytest.raises(UserError, match="missing column image_1; expected statement, image_0, image_1"):
-        served.predict(pd.DataFrame({"statement": ["x"], "image_0": ["y"]}))
+def test_a_missing_column_and_a_foreign_detector_are_named(served: serving.AnswerModel) -> None:
+    with pytest.raises(UserError, match="missing column image_1; expected text, image_0, image_1"):
+        served.predict(pd.DataFrame({"text": ["x"], "image_0": ["y"]}))
     with pytest.raises(UserError, match="regions of the detector d"):
-        serving.StatementModel(Fake(), detect, "components-v1")
+        serving.AnswerModel(Fake(), detect, "components-v1")
 
 
 def bomb() -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from datasets import Dataset
 from torch import Tensor
 
+from vlx.errors import SubmissionError
 from vlx.models import Head
 from vlx.objectives.supervised import Batch, TaskLoss
 from vlx.tokenization import WordPiece
@@ -51,6 +52,11 @@ class Task(Protocol):
         """Of the official scores the one by which steps and versions are chosen."""
         ...
 
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """What each label says; empty where the model points."""
+        ...
+
     def encode(self, examples: Dataset, tokenizer: WordPiece, *, limit: int) -> list[Encoded]: ...
 
     def probabilities(self, logits: Tensor, batch: Batch) -> Tensor:
@@ -71,7 +77,22 @@ class Task(Protocol):
         """Write the official file, named `stem` and the official suffix."""
         ...
 
+    def rescore(self, examples: Dataset, path: Path) -> dict[str, float]:
+        """The official scores from a submission file. Raises SubmissionError unless every example is in it once."""
+        ...
+
     def chance_level(self, examples: Dataset) -> float: ...
+
+
+def in_order(examples: Dataset, given: Sequence[tuple[Any, Any]], path: Path) -> list[Any]:
+    """The answers of a file, (id, answer) each, in the order of the examples."""
+    answers, known = {str(number): answer for number, answer in given}, list(examples["identifier"])
+    twice = len(given) - len(answers)
+    missing, foreign = [one for one in known if one not in answers], answers.keys() - set(known)
+    if twice or missing or foreign:
+        counts = f"{len(given):,} answers, {twice:,} of an id again, {len(foreign):,} of unknown ids"
+        raise SubmissionError(f"{path}: {counts}, {len(missing):,} missing; expected one of each of {len(known):,}.")
+    return [answers[one] for one in known]
 
 
 @runtime_checkable

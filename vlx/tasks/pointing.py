@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vlx.models import Head
 from vlx.objectives.supervised import Batch, TaskLoss, soft_target_bce
-from vlx.tasks.base import Encoded, Splits
+from vlx.tasks.base import Encoded, Splits, in_order
 from vlx.tokenization import WordPiece
 
 HALF = 0.5  # overlap from which a box counts as the right one
@@ -27,6 +27,7 @@ class PointingTask:
     name: str
     splits: Splits
     chooses: bool = False  # among the example's own boxes, of which `label` is right
+    answers: tuple[str, ...] = ()
     head: Head = Head("point", 1)
     loss: TaskLoss = soft_target_bce
     metric: str = "accuracy"
@@ -93,6 +94,14 @@ class PointingTask:
         path = stem.with_suffix(".json")
         path.write_text(json.dumps([{"id": number, "box": box} for number, box in rows]), encoding="utf-8")
         return path
+
+    def rescore(self, examples: Dataset, path: Path) -> dict[str, float]:
+        given = [(one["id"], one["box"]) for one in json.loads(path.read_text(encoding="utf-8"))]
+        boxes = in_order(examples, given, path)
+        if not self.chooses:
+            return self.score(examples, np.array([[*box, 1.0] for box in boxes], np.float32))
+        places = [list(map(list, known)).index(box) for known, box in zip(examples["boxes"], boxes, strict=True)]
+        return self.score(examples, np.eye(max(map(len, examples["boxes"])))[places])
 
     def chance_level(self, examples: Dataset) -> float:
         """Of choosing a candidate blindly; of pointing at the whole picture."""

@@ -11,9 +11,10 @@ import numpy as np
 from datasets import Dataset
 from torch import Tensor
 
+from vlx.errors import SubmissionError
 from vlx.models import Head
 from vlx.objectives.supervised import Batch, TaskLoss, cross_entropy, soft_target_bce
-from vlx.tasks.base import Encoded, Splits
+from vlx.tasks.base import Encoded, Splits, in_order
 from vlx.tasks.vqa_metric import accuracy_of
 from vlx.tokenization import WordPiece
 
@@ -80,11 +81,19 @@ class QuestionTask:
         }
 
     def write_submission(self, examples: Dataset, probabilities: np.ndarray, stem: Path) -> Path:
-        """The official json list: one entry a question."""
+        """The official json list, one entry a question, laid out as LXMERT's."""
         rows = zip(examples["identifier"], self.chosen(probabilities), strict=True)
         path = stem.with_suffix(".json")
-        path.write_text(json.dumps([self.entry(number, answer) for number, answer in rows]), encoding="utf-8")
+        entries = [self.entry(number, answer) for number, answer in rows]
+        path.write_text(json.dumps(entries, indent=4, sort_keys=True), encoding="utf-8")
         return path
+
+    def rescore(self, examples: Dataset, path: Path) -> dict[str, float]:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        number, answer = self.entry("0", "")
+        if not all(isinstance(one, dict) and one.keys() == {number, answer} for one in entries):
+            raise SubmissionError(f"{path}: expected a list of objects with {number} and {answer}.")
+        return self.official(examples, in_order(examples, [(one[number], one[answer]) for one in entries], path))
 
     def chance_level(self, examples: Dataset) -> float:
         """The score of always giving the answer that is right most often."""

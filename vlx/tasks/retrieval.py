@@ -29,6 +29,7 @@ class RetrievalTask:
     """An example is a caption. `probabilities` are scores [captions, images], images in order of first appearance."""
 
     name: str = "retrieval"
+    answers: tuple[str, ...] = ("apart", "together")
     head: Head = Head("classify", 2)
     splits: Splits = Splits("train", "val", "test")
     loss: TaskLoss = cross_entropy
@@ -84,6 +85,12 @@ class RetrievalTask:
         found = {title: {f"R@{k}": scores[f"{way}_recall_at_{k}"] for k in CUTOFFS} for title, way in ways.items()}
         path.write_text(json.dumps(found, indent=1), encoding="utf-8")
         return path
+
+    def rescore(self, examples: Dataset, path: Path) -> dict[str, float]:
+        """What the file says: it holds the metrics, not the scores they come from."""
+        found, ways = json.loads(path.read_text(encoding="utf-8")), {"i2t": "i2t_retrieval", "t2i": "t2i_retrieval"}
+        recalls = {f"{way}_recall_at_{k}": found[title][f"R@{k}"] for way, title in ways.items() for k in CUTOFFS}
+        return {"recall_mean": float(np.mean(list(recalls.values())))} | recalls
 
     def chance_level(self, examples: Dataset) -> float:
         """The mean recall of a random order."""

@@ -10,28 +10,29 @@ import numpy as np
 from datasets import Dataset
 from torch import Tensor
 
+from vlx.errors import SubmissionError
 from vlx.models import Head
 from vlx.objectives.supervised import Batch, TaskLoss, cross_entropy
-from vlx.tasks.base import Encoded, Splits
+from vlx.tasks.base import Encoded, Splits, in_order
 from vlx.tasks.metrics import accuracy, consistency
 from vlx.tokenization import WordPiece
 
 
 @dataclass(frozen=True)
 class StatementTask:
-    """A statement over `num_images` pictures. words: the labels' names; submission: a line of the official csv."""
+    """A statement over `num_images` pictures. answers: the labels' names; submission: a line of the official csv."""
 
     name: str
     num_images: int
     splits: Splits
     submission: str
-    words: tuple[str, ...]
+    answers: tuple[str, ...]
     loss: TaskLoss = cross_entropy
     metric: str = "accuracy"
 
     @property
     def head(self) -> Head:
-        return Head("classify", len(self.words), self.num_images)
+        return Head("classify", len(self.answers), self.num_images)
 
     def encode(self, examples: Dataset, tokenizer: WordPiece, *, limit: int) -> list[Encoded]:
         """Every image of a statement sees the same [CLS] statement [SEP] (specs: Oscar b.1, b.4, without tags)."""
@@ -46,11 +47,13 @@ class StatementTask:
         return min(examples["label"]) >= 0
 
     def score(self, examples: Dataset, probabilities: np.ndarray) -> dict[str, float]:
-        """Official accuracy and, where statements come in groups, consistency, 0..1."""
-        labels, chosen = examples["label"], probabilities.argmax(1).tolist()
+        return self.official(examples, probabilities.argmax(1).tolist())
+
+    def official(self, examples: Dataset, chosen: Sequence[int]) -> dict[str, float]:
+        """Accuracy and, where statements come in groups, consistency, 0..1."""
+        labels, groups = examples["label"], examples["group"]
         scores = {"accuracy": accuracy(labels, chosen)}
-        grouped = any(examples["group"])
-        return scores | ({"consistency": consistency(examples["group"], labels, chosen)} if grouped else {})
+        return scores | ({"consistency": consistency(groups, labels, chosen)} if any(groups) else {})
 
     def predictions(self, examples: Dataset, probabilities: np.ndarray) -> dict[str, Sequence[Any]]:
         """One row an example, for the predictions table."""
@@ -60,19 +63,28 @@ class StatementTask:
             "text": examples["text"],
             "category": examples["category"],
             "image_ids": examples["image_ids"],
-            "label": [self.words[label] for label in examples["label"]],
-            "prediction": [self.words[label] for label in chosen],
-            "score": (probabilities[:, 1] if len(self.words) == 2 else probabilities.max(1)).round(4).tolist(),
+            "label": [self.answers[label] for label in examples["label"]],
+            "prediction": [self.answers[label] for label in chosen],
+            "score": (probabilities[:, 1] if len(self.answers) == 2 else probabilities.max(1)).round(4).tolist(),
             "right": (chosen == np.asarray(examples["label"])).tolist(),
         }
 
     def write_submission(self, examples: Dataset, probabilities: np.ndarray, stem: Path) -> Path:
         """The official csv: `identifier,True` a line, in the order of the examples."""
         rows = zip(examples["identifier"], probabilities.argmax(1), strict=True)
-        lines = [f"{self.submission.format(identifier)},{self.words[label]}" for identifier, label in rows]
+        lines = [f"{self.submission.format(identifier)},{self.answers[label]}" for identifier, label in rows]
         path = stem.with_suffix(".csv")
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
         return path
+
+    def rescore(self, examples: Dataset, path: Path) -> dict[str, float]:
+        rows = [line.rpartition(",") for line in path.read_text(encoding="utf-8").splitlines()]
+        wrong = [word for _, _, word in rows if word not in self.answers]
+        if wrong:
+            raise SubmissionError(f"{path}: {wrong[0]!r}, expected one of {', '.join(self.answers)}.")
+        before, _, after = self.submission.partition("{}")
+        given = [(name.removeprefix(before).removesuffix(after), self.answers.index(word)) for name, _, word in rows]
+        return self.official(examples, in_order(examples, given, path))
 
     def chance_level(self, examples: Dataset) -> float:
         """Accuracy of always giving the more frequent answer."""

@@ -178,8 +178,8 @@ class Sender:
 def save_pyfunc(folder: Path, out: Path, model: Model) -> None:
     """Wrap a vlx model folder as an MLflow model that is loaded by vlx itself (which must be installed there)."""
     images = json.loads((folder / "vlx.json").read_text(encoding="utf-8"))["num_images"]
-    example = {"statement": "There are two red circles."} | {f"image_{n}": f"picture_{n}.png" for n in range(images)}
-    outputs = Schema([ColSpec("string", "label"), ColSpec("double", "score")])
+    example = {"text": "There are two red circles."} | {f"image_{n}": f"picture_{n}.png" for n in range(images)}
+    outputs = Schema([ColSpec("string", "answer"), ColSpec("double", "score")])
     mlflow.pyfunc.save_model(
         path=out,
         loader_module="vlx.tracking.serving",

@@ -1,4 +1,4 @@
-"""A served model: a statement and its pictures in, True or False and a score out."""
+"""A served model: a text and its pictures in, an answer and its probability out."""
 
 import base64
 import warnings
@@ -17,7 +17,6 @@ from torch.nn.utils.rnn import pad_sequence
 from vlx.errors import UserError
 
 Detect = Callable[[Image.Image], tuple[np.ndarray, np.ndarray]]  # picture -> features [R,D], boxes [R,4]
-LABELS = ("False", "True")
 PICTURE = "expected a path, base64 bytes or a data: URI of a picture"
 
 
@@ -28,18 +27,20 @@ class BadInput(MlflowException, UserError):
         super().__init__(message, INVALID_PARAMETER_VALUE)
 
 
-def _load_pyfunc(path: str) -> "StatementModel":
+def _load_pyfunc(path: str) -> "AnswerModel":
     """What MLflow calls to load a model; `path` is the vlx model folder."""
     from vlx import checkpoints
     from vlx.corpora import regions
 
-    return StatementModel(checkpoints.load(Path(path)), regions.detect, regions.DETECTOR)
+    return AnswerModel(checkpoints.load(Path(path)), regions.detect, regions.DETECTOR)
 
 
-class StatementModel:
+class AnswerModel:
     """loaded: .model, .tokenizer, .meta; detect: the detector named `detector`. UserError if it needs another."""
 
     def __init__(self, loaded: Any, detect: Detect, detector: str) -> None:
+        if not loaded.meta["answers"]:
+            raise UserError("this model points at regions: score it with the entry point evaluate.")
         if loaded.meta["detector"] != detector:
             raise UserError(
                 f"this model reads regions of the detector {loaded.meta['detector']}, which is not part of vlx "
@@ -49,23 +50,26 @@ class StatementModel:
         loaded.model.eval()
 
     def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> Any:
-        """DataFrame of strings statement, image_0, ... -> label "True" or "False", score = probability of True."""
+        """DataFrame of strings text, image_0, ... -> the likeliest answer and its score in 0..1."""
         pictures = [f"image_{n}" for n in range(self.loaded.meta["num_images"])]
-        for name in ("statement", *pictures):
+        for name in ("text", *pictures):
             if name not in model_input:
-                raise BadInput(f"missing column {name}; expected statement, {', '.join(pictures)}.")
-        rows = zip(model_input["statement"], *(model_input[name] for name in pictures), strict=True)
-        scores = [self.score(str(statement), list(map(open_picture, images, pictures))) for statement, *images in rows]
-        return model_input.assign(label=[LABELS[score > 0.5] for score in scores], score=scores)[["label", "score"]]
+                raise BadInput(f"missing column {name}; expected text, {', '.join(pictures)}.")
+        rows = zip(model_input["text"], *(model_input[name] for name in pictures), strict=True)
+        scores = [self.scores(str(text), list(map(open_picture, images, pictures))) for text, *images in rows]
+        best = [max(range(len(each)), key=each.__getitem__) for each in scores]
+        answers = [self.loaded.meta["answers"][label] for label in best]
+        found = [each[label] for each, label in zip(scores, best, strict=True)]
+        return model_input.assign(answer=answers, score=found)[["answer", "score"]]
 
-    def score(self, statement: str, pictures: list[Image.Image]) -> float:
-        """Probability that the statement is true of the pictures."""
+    def scores(self, text: str, pictures: list[Image.Image]) -> list[float]:
+        """Of every answer."""
         meta = self.loaded.meta
-        (tokens,) = self.loaded.tokenizer.encode([statement], limit=meta["max_text_tokens"])
+        (tokens,) = self.loaded.tokenizer.encode([text], limit=meta["max_text_tokens"])
         found = [self.detect(picture) for picture in pictures]
         with torch.inference_mode():
-            logits = self.loaded.model(one_example(tokens, found, max_regions=meta["max_regions"])).logits
-        return float(logits.float().softmax(-1)[0, 1])
+            logits = self.loaded.model(one_example(tokens, found, max_regions=meta["max_regions"])).logits[0].float()
+        return (logits.sigmoid() if meta["soft_targets"] else logits.softmax(-1)).tolist()
 
 
 def one_example(

@@ -13,7 +13,7 @@ from vlx.config import DataFields, DistillConfig, EvaluateConfig, FinetuneConfig
 from vlx.corpora import Corpus
 from vlx.errors import CheckpointError
 from vlx.models.student import set_dropout, student_from
-from vlx.objectives import Objective, distillation, supervised
+from vlx.objectives import Objective, distillation, soft_target_bce, supervised
 from vlx.tokenization import WordPiece
 from vlx.training.batching import Data, Split, open_data, open_split
 from vlx.training.device import accelerator_for
@@ -65,7 +65,7 @@ def new_model(cfg: Trained, task: tasks.Task, corpus: Corpus) -> Loaded:
 
 def meta_of(cfg: ModelFields, task: tasks.Task, corpus: Corpus) -> dict[str, Any]:
     meta: dict[str, Any] = {"system": cfg.model, "task": task.name, "num_images": task.head.images}
-    meta |= {"answers": list(answers)} if (answers := getattr(task, "answers", ())) else {}
+    meta |= {"answers": list(task.answers), "soft_targets": task.loss is soft_target_bce}
     meta |= {"max_text_tokens": cfg.max_text_tokens, "max_regions": cfg.max_regions, "detector": corpus.detector}
     return meta | {"region_dim": corpus.region_dim, "data_fingerprint": corpus.fingerprint}
 

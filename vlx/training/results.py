@@ -64,7 +64,7 @@ def publish(
         run.set_tags({"mlflow.note.content": f"{title} on {task.name}. **Warning:** {warning}."})
     run.log_text(tracking.model_card(f"{title} on {task.name}", facts, warning), "model_card.md")
     run.log_model(folder, name=role, task=task.name, metrics=prefixed("test", scores), step=best.step)
-    name = f"vlx-{task.name}-{role}"
+    name = f"vlx-{task.name.replace('+', 'plus')}-{role}"
     version = run.register(name, tags=facts)
     return Result(title, scores, best.value, size, latency, str(folder), run.id, name, version, warning)
 
@@ -86,10 +86,13 @@ def score(
     probabilities = predict(loaded.model, split, task, kept=run.folder)
     submission = task.write_submission(split.examples, probabilities, run.folder / f"{task.name}_{split.name}")
     run.log_artifact(submission, to="predictions")
+    again = task.rescore(split.examples, submission)  # every id once, and the scores that the file itself gives
     if not task.labelled(split.examples):
         log.info("%s has no published labels: %s is the file to submit.", split.name, submission)
         return {}
     scores = task.score(split.examples, probabilities)
+    if again != scores:
+        raise RuntimeError(f"{submission}: its scores {again} are not the model's {scores}.")
     run.log_metrics(prefixed(stage, scores | {"chance": task.chance_level(split.examples)}), step=step)
     rows = task.predictions(split.examples, probabilities)
     for name, content in tracking.prediction_files(split.name, rows, split.corpus.image).items():
