@@ -1,24 +1,26 @@
 """The records of an LMDB database, read page by page with nothing trusted.
 
-The lmdb library maps the file, so a cut one kills the process (SIGBUS) instead of raising; this reader says what is
-wrong. Format: https://github.com/LMDB/lmdb, data version 1, 64 bits, one database without sorted duplicates.
+The lmdb library maps the file, so that a cut one kills the process (SIGBUS) instead of raising; this reader says what
+is wrong. Format: data version 1 of 64 bits, one database without sorted duplicates.
 """
 
 import struct
+from bisect import bisect_right
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, NoReturn
 
 from vlx.errors import CorpusError
 
-PAGE = struct.Struct("<QHHHH")  # number, padding, kind, end of the table of nodes, begin of the nodes
+PAGE = struct.Struct("<QHHHH")  # number, padding, kind, and end of the table of nodes, or pages of a long value
 META = struct.Struct("<II16x I48x HH24x QQ8xQ")  # magic, version, page size, flags, depth, entries, root, transaction
 NODE = struct.Struct("<HHHH")  # size or child in three parts, flags among them, and size of the key
 MAGIC, VERSION = 0xBEEFC0DE, 1
 BRANCH, LEAF, OVERFLOW, KINDS = 1, 2, 4, 0x2F
-PLAIN, BIG = 0, 1  # flags of a leaf's node: the value is here, or on pages of its own
+HERE, ELSEWHERE = 0, 1  # flags of a leaf's node: where its value is
 EMPTY = 2**64 - 1  # root of a database without entries
 DEEPEST = 32  # the library's own limit
+Node = tuple[bytes, bytes, int, int]  # key, the page after it, flags, size; a child's number is in the last two
 
 
 class File(NamedTuple):
@@ -52,45 +54,65 @@ def entries(path: Path) -> Iterator[tuple[bytes, bytes]]:
         raise CorpusError(f"{path}: found {found:,} entries, expected {count:,}. Get the file again.")
 
 
+def look_up(path: Path, wanted: bytes) -> bytes | None:
+    """The value of one key, or None."""
+    with path.open("rb") as raw:
+        file, depth, _, page = newest(File(path, raw, path.stat().st_size))
+        for _ in range(depth - 1):
+            below = nodes(file, page, BRANCH)  # the first one's key is not kept
+            *_, flags, size = below[bisect_right([key for key, *_ in below[1:]], wanted)]
+            page = size | flags << 32
+        for key, rest, flags, size in nodes(file, page, LEAF) if page != EMPTY else ():
+            if key == wanted:
+                return value_of(file, page, rest, flags, size)
+    return None
+
+
 def newest(file: File) -> tuple[File, int, int, int]:
     """The file with its page size, and depth, entries and root of the tree that the last transaction left."""
     metas = []
     for page in (0, 1):
-        magic, version, page_size, flags, depth, count, root, transaction = META.unpack(
-            file.read(page, PAGE.size + META.size)[PAGE.size :]
-        )
+        content = file.read(page, PAGE.size + META.size)
+        magic, version, page_size, flags, depth, count, root, transaction = META.unpack_from(content, PAGE.size)
         if (magic, version) != (MAGIC, VERSION) or not 256 <= page_size <= 65536:
             file.damaged(page, "not an LMDB database of version 1")
         file = file._replace(page_size=page_size)
         metas.append((transaction, flags, depth, count, root))
     _, flags, depth, count, root = max(metas)
-    if flags or not 1 <= depth <= DEEPEST and root != EMPTY:
+    if flags or (root != EMPTY and not 1 <= depth <= DEEPEST):
         file.damaged(0, "not one plain database")
     return file, depth, count, root
 
 
 def walk(file: File, page: int, depth: int) -> Iterator[tuple[bytes, bytes]]:
     """The entries under a page. Leaves are `depth` pages down; there are no cycles, since keys must rise."""
-    content = file.read(page, file.page_size)
-    number, _, kind, end, _ = PAGE.unpack_from(content)
-    if (number, kind & KINDS) != (page, LEAF if depth == 1 else BRANCH) or end not in range(18, len(content), 2):
-        file.damaged(page, "not the page expected here")
-    for (at,) in struct.iter_unpack("<H", content[PAGE.size : end]):  # one at least
-        if at + NODE.size > len(content):
-            file.damaged(page, "a node is outside of its page")
-        low, high, flags, key_size = NODE.unpack_from(content, at)
-        at, size = at + NODE.size, low | high << 16
+    for key, rest, flags, size in nodes(file, page, LEAF if depth == 1 else BRANCH):
         if depth > 1:
             yield from walk(file, size | flags << 32, depth - 1)
         else:
-            yield content[at : at + key_size], value_of(file, page, content[at + key_size :], flags, size)
+            yield key, value_of(file, page, rest, flags, size)
+
+
+def nodes(file: File, page: int, kind: int) -> list[Node]:
+    """Those of a page; there is one at least."""
+    content, found = file.read(page, file.page_size), []
+    number, _, flags, end, _ = PAGE.unpack_from(content)
+    if (number, flags & KINDS) != (page, kind) or end not in range(PAGE.size + 2, len(content), 2):
+        file.damaged(page, "not the page expected here")
+    for (at,) in struct.iter_unpack("<H", content[PAGE.size : end]):
+        if at + NODE.size > len(content):
+            file.damaged(page, "a node is outside of its page")
+        low, high, flags, key_size = NODE.unpack_from(content, at)
+        key_end = at + NODE.size + key_size
+        found.append((content[at + NODE.size : key_end], content[key_end:], flags, low | high << 16))
+    return found
 
 
 def value_of(file: File, page: int, rest: bytes, flags: int, size: int) -> bytes:
-    """A value of `size` bytes: the beginning of `rest`, which follows its key on the page, or on the pages it names."""
-    if flags == PLAIN and size <= len(rest):
+    """A leaf's value: what follows its key, or is on the pages that this names."""
+    if flags == HERE and size <= len(rest):
         return rest[:size]
-    if flags != BIG or len(rest) < 8:
+    if flags != ELSEWHERE or len(rest) < 8:
         file.damaged(page, "a node is neither a value nor where to find it")
     (page,) = struct.unpack_from("<Q", rest)
     number, _, kind, low, high = PAGE.unpack(file.read(page, PAGE.size))

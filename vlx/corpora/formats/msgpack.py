@@ -11,65 +11,50 @@ from vlx.errors import CorpusError
 
 LISTS = tuple(bytes([kind]) for kind in (*range(0x90, 0xA0), 0xDC, 0xDD))  # how a list begins
 CONSTANTS = {0xC0: None, 0xC2: False, 0xC3: True}
-NUMBERS = dict(zip((0xCA, 0xCB, *range(0xCC, 0xD4)), "fdBHIQbhiq", strict=True))
-SIZED = {  # kind of value and of its size
-    **{
-        0xC4: (bytes, "B"),
-        0xC5: (bytes, "H"),
-        0xC6: (bytes, "I"),
-        0xD9: (str, "B"),
-        0xDA: (str, "H"),
-        0xDB: (str, "I"),
-    },
-    **{0xDC: (list, "H"), 0xDD: (list, "I"), 0xDE: (dict, "H"), 0xDF: (dict, "I")},
-}
+NUMBERS = dict(zip(range(0xCA, 0xD4), "fdBHIQbhiq", strict=True))
+SIZED = dict(zip((0xC4, 0xC5, 0xC6, 0xD9, 0xDA, 0xDB, 0xDC, 0xDD, 0xDE, 0xDF), "BHIBHIHIHI", strict=True))
 DTYPE = re.compile(r"[<>|][fiu][1248]")
 DEEPEST = 8
 
 
-def unpack(data: bytes, where: str) -> Any:
+def unpack(content: bytes, where: str) -> Any:
     """The one value that the bytes are."""
-    file = BytesIO(data)
+    file = BytesIO(content)
     try:
         value = read(file, DEEPEST)
-    except (ValueError, KeyError, TypeError, IndexError, struct.error) as error:
-        raise CorpusError(f"{where}: not msgpack ({error}). Get the file again.") from None
+    except (ValueError, LookupError, TypeError, struct.error) as error:
+        raise CorpusError(f"{where}: not msgpack ({error!r}). Get the file again.") from None
     if file.read(1):
         raise CorpusError(f"{where}: found bytes after its end. Get the file again.")
     return value
 
 
 def read(file: BytesIO, depth: int) -> Any:
-    if not depth:
-        raise ValueError("too deep")
     kind = take(file, 1)[0]
     if kind < 0x80 or kind >= 0xE0:
         return kind if kind < 0x80 else kind - 0x100
-    if kind in CONSTANTS:
-        return CONSTANTS[kind]
-    if kind in NUMBERS:
-        return number(file, NUMBERS[kind])
-    if kind < 0xC0:
-        type_, size = (dict, kind & 15) if kind < 0x90 else (list, kind & 15) if kind < 0xA0 else (str, kind & 31)
-    else:
-        type_, size = SIZED[kind][0], number(file, SIZED[kind][1])
-    if type_ in (bytes, str):
-        content = take(file, size)
-        return content.decode() if type_ is str else content
-    if type_ is list:
+    if kind in CONSTANTS or kind in NUMBERS:
+        return CONSTANTS[kind] if kind in CONSTANTS else number(file, NUMBERS[kind])
+    size = kind & (0x1F if kind >= 0xA0 else 0xF) if kind < 0xC0 else number(file, SIZED[kind])
+    if kind in (0xC4, 0xC5, 0xC6):
+        return take(file, size)
+    if 0xA0 <= kind < 0xC0 or kind in (0xD9, 0xDA, 0xDB):
+        return take(file, size).decode()
+    if not depth:
+        raise ValueError("too deep")
+    if 0x90 <= kind < 0xA0 or kind in (0xDC, 0xDD):
         return [read(file, depth - 1) for _ in range(size)]
-    return numpy_or(dict((read(file, depth - 1), read(file, depth - 1)) for _ in range(size)))
+    found = {read(file, depth - 1): read(file, depth - 1) for _ in range(size)}
+    return array(found) if b"nd" in found else found
 
 
-def numpy_or(found: dict[Any, Any]) -> Any:
-    """The array or number that msgpack_numpy wrote as this map, or the map."""
-    if b"nd" not in found:
-        return found
+def array(found: dict[Any, Any]) -> Any:
+    """The array or number that msgpack_numpy wrote as this map."""
     kind = found[b"type"] if isinstance(found[b"type"], str) else found[b"type"].decode()
     if not DTYPE.fullmatch(kind):
-        raise ValueError(f"an array of {ascii(kind)}")
+        raise ValueError(f"an array of {kind!a}")
     values = np.frombuffer(found[b"data"], kind)
-    return values.reshape(found[b"shape"]) if found[b"nd"] else values.reshape(())[()]
+    return values.reshape(found[b"shape"]) if found[b"nd"] else values[0]
 
 
 def number(file: BytesIO, kind: str) -> Any:

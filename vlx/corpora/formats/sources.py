@@ -9,7 +9,7 @@ from fnmatch import fnmatch
 from itertools import islice
 from pathlib import Path
 
-from vlx.corpora.formats import lxmert_tsv, oscar_pt
+from vlx.corpora.formats import lxmert_tsv, npz, oscar_pt, vilbert_lmdb
 from vlx.corpora.formats.files import Regions
 from vlx.corpora.formats.pictures import SUFFIXES, Pictures, short_name
 from vlx.corpora.regions import DETECTOR
@@ -21,11 +21,15 @@ from vlx.progress import meter
 READERS: dict[str, Callable[[Path], Iterator[Regions]]] = {
     "*_feats.pt": oscar_pt.regions,
     **dict.fromkeys(["*_obj*.tsv", "*_obj*.tsv.gz", "*_faster_rcnn_genome*.tsv*"], lxmert_tsv.regions),
+    "*.lmdb": vilbert_lmdb.regions,
+    "regions": npz.regions,
 }
+ANNOTATED = "*_gt_*"  # name of files with regions of annotated boxes, which the formats that know them ask for
 
 
 def region_files(folder: Path) -> list[Path]:
-    return sorted({path for pattern in READERS for path in folder.rglob(pattern)})
+    found = {path for pattern in READERS for path in folder.rglob(pattern)}
+    return sorted(path for path in found if not fnmatch(path.name, ANNOTATED))
 
 
 def find_images(folder: Path) -> dict[str, Path]:
@@ -36,18 +40,23 @@ def find_images(folder: Path) -> dict[str, Path]:
     return {f"{role} {path.relative_to(folder)}": path for role, paths in found.items() for path in paths}
 
 
-def add_images(writer: CorpusWriter, files: Mapping[str, Path], wanted: Mapping[str, str]) -> str:
+def add_images(
+    writer: CorpusWriter, files: Mapping[str, Path], wanted: Mapping[str, str],
+    *, complete: Callable[[Regions], Regions] | None = None,
+) -> str:  # fmt: skip
     """Write the wanted images (id -> who names it, for the error) with their regions and pictures, as far as `files`
     (of find_images) hold any; returns the detector's name. Images are written in the order of the region files; those
-    that another format of the same corpus has written are left as they are."""
+    that another format of the same corpus has written are left as they are. complete: adds to an image's regions."""
     wanted = {name: who for name, who in wanted.items() if name not in writer.image_ids}
-    pictures = Pictures(*(path for role, path in files.items() if role.startswith("pictures ")))
+    places = (path for role, path in files.items() if role.startswith("pictures "))
+    pictures = Pictures(*places, numbers=all(name == short_name(name) for name in wanted))
     sources = [path for role, path in files.items() if role.startswith("regions ")]
     own = own_names(wanted, sources)
     with meter("images", len(wanted)) as progress:
         for row in (row for path in sources for row in read_regions(path)):
             name = row.image_id if row.image_id in wanted else own.get(short_name(row.image_id))
             if name is not None:
+                row = complete(row) if complete else row
                 data, picture = pictures.read(name, row.where) if pictures.places else (None, None)
                 row = row._replace(size=picture.size) if picture else row
                 writer.add_image(
