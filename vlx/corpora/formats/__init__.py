@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from vlx.corpora.formats import lxmert, nlvr, nlvr2
+from vlx.corpora.formats import captions, clip_vil, gqa, lxmert, nlvr, nlvr2, snli_ve, vqa, vqa_rad
 from vlx.corpora.formats.files import Format, describe
 from vlx.corpora.store import Corpus
 from vlx.corpora.writer import CorpusWriter
@@ -12,6 +12,12 @@ FORMATS: dict[str, Format] = {
     **nlvr2.FORMATS,
     **nlvr.FORMATS,
     **lxmert.FORMATS,
+    **vqa.FORMATS,
+    **gqa.FORMATS,
+    **captions.FORMATS,
+    **snli_ve.FORMATS,
+    **vqa_rad.FORMATS,
+    **clip_vil.FORMATS,
 }
 
 

@@ -16,6 +16,8 @@ from vlx.errors import CorpusError
 TEXT = re.compile(r"\s*[^\s\ud800-\udfff][^\ud800-\udfff]*")  # json may hold half a character, no file can
 ANSWER = re.compile(r"[^\ud800-\udfff]*")  # the first of VQA's is empty
 ROUNDING = 1e-3  # how far a box may be beyond its picture; it is clipped
+TENTH = 10
+FEW = 6  # names that an error lists
 LABEL = re.compile("true|false", re.IGNORECASE)
 
 
@@ -66,13 +68,22 @@ def records(path: Path, pattern: re.Pattern[str], shape: str) -> Iterator[tuple[
 def load_json(path: Path, kind: type) -> Any:
     """The content of a JSON file, with or without a byte order mark: a list or dict, as `kind` says, and not empty."""
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes(), object_pairs_hook=once)
     except (ValueError, RecursionError) as error:
         raise CorpusError(f"{path}: not JSON ({error}). Is the download complete?") from None
     if not isinstance(content, kind) or not content:
         found = "nothing in it" if content == kind() else type(content).__name__
         raise CorpusError(f"{path}: found {found}, expected a JSON {kind.__name__}. Is this the official file?")
     return content
+
+
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object that has no key twice, which json.loads alone would let pass."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"{next(key for key in keys if keys.count(key) > 1)!a} twice in one object")
+    return found
 
 
 def objects(values: Iterable[Any], path: Path | str, what: str = "record") -> Iterator[tuple[str, dict[str, Any]]]:
@@ -82,6 +93,12 @@ def objects(values: Iterable[Any], path: Path | str, what: str = "record") -> It
         if not isinstance(record, dict):
             raise CorpusError(f"{where}: found {type(record).__name__}, expected a JSON object. Correct the record.")
         yield where, record
+
+
+def mapping(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise CorpusError(f"{where}: found {ascii(value)[:60]}, expected a JSON object. Correct the file.")
+    return value
 
 
 def listed(record: Any, key: str, where: Path | str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -166,6 +183,26 @@ def require(folder: Path, *names: str) -> Path:
         if (folder / name).exists():
             return folder / name
     raise CorpusError(f"{folder}: found no {' or '.join(names)}. Point source at the folder of the official files.")
+
+
+def some_of(folder: Path, names: Mapping[str, str]) -> dict[str, Path]:
+    """Role -> file of those that are in the folder, of names by role; at least one must be."""
+    found = {role: folder / name for role, name in names.items() if (folder / name).exists()}
+    if not found:
+        first = ", ".join(list(names.values())[:FEW])
+        raise CorpusError(f"{folder}: found none of {first}. Point source at the folder of the official files.")
+    return found
+
+
+def held_out(pictures: Iterable[str], splits: Sequence[str], where: Path | str) -> dict[str, str]:
+    """Picture -> its split: a tenth of the pictures, and at least one, for each of `splits`, the others for train; in
+    an order that depends on their names alone. For sources that name no split: what is said of a picture stays
+    together."""
+    order = sorted(set(pictures), key=lambda name: hashlib.sha256(name.encode()).digest())
+    count = max(1, len(order) // TENTH)
+    if len(order) <= count * len(splits):
+        raise CorpusError(f"{where}: {len(order)} pictures, expected {len(splits) + 1} or more, to hold some out.")
+    return {name: (*splits, "train")[min(at // count, len(splits))] for at, name in enumerate(order)}
 
 
 def members(sources: Iterable[Path]) -> list[Path]:

@@ -16,28 +16,30 @@ COCO = re.compile(r"COCO_[a-z]+\d{4}_0*(\d+)")  # COCO_val2014_000000000042: off
 
 
 class Pictures:
-    """Pictures by file name without suffix; those of COCO by their number too."""
+    """Pictures by file name without suffix."""
 
-    def __init__(self, *sources: Path) -> None:
-        """Folders are read with all their sub-folders. Raises CorpusError if two pictures have one name."""
+    def __init__(self, *sources: Path, numbers: bool = True) -> None:
+        """numbers: those of COCO go by their number too, which may be that of another picture of Visual Genome. Folders
+        are read with all their sub-folders. Raises CorpusError if two pictures have one name."""
+        self.name_of = short_name if numbers else str
         self.sources = " and ".join(map(str, sources))
         self.places: dict[str, tuple[Path, int, int]] = {}  # name -> file, offset, bytes
         for source in sources:
             for path, place in places(source):
                 if path.suffix.lower() in SUFFIXES:
-                    name = short_name(path.stem)
+                    name = self.name_of(path.stem)
                     if name in self.places:
                         raise CorpusError(f"{source}: two pictures are named {path.stem}, expected one. Remove one.")
                     self.places[name] = place
 
     def __contains__(self, name: str) -> bool:
-        return short_name(name) in self.places
+        return self.name_of(name) in self.places
 
     def read(self, name: str, where: str) -> tuple[bytes, Image.Image]:
         """The file's bytes and the decoded RGB picture. `where`: who asks, for the error."""
         if name not in self:
             raise CorpusError(f"{where}: picture {name} is not in {self.sources} ({len(self.places):,} pictures).")
-        path, offset, size = self.places[short_name(name)]
+        path, offset, size = self.places[self.name_of(name)]
         with path.open("rb") as file:
             file.seek(offset)
             data = file.read(size)
