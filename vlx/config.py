@@ -194,6 +194,16 @@ class EvaluateConfig(DataFields):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PredictConfig(EvaluateConfig):
+    """Answer one text, or write the submission file of a split."""
+
+    text: str = option("", "a question, statement or expression of one's own; empty: a whole split")
+    images: str = option("", "what text is about: image ids of the corpus, joined by commas")
+    features: str = option("", "or .npz files of regions: features [R,D], boxes [R,4] in 0..1; joined by commas")
+    top: int = option(5, "answers shown", low=1)
+
+
+@dataclass(frozen=True, kw_only=True)
 class PromoteConfig(Config):
     """Move the alias champion to a better version."""
 
@@ -213,7 +223,7 @@ class SyncConfig(Config):
 
 VERBS: dict[str, type[Config]] = {
     "prepare": PrepareConfig, "finetune": FinetuneConfig, "distill": DistillConfig,
-    "evaluate": EvaluateConfig, "promote": PromoteConfig, "sync": SyncConfig,
+    "evaluate": EvaluateConfig, "predict": PredictConfig, "promote": PromoteConfig, "sync": SyncConfig,
 }  # fmt: skip
 C = TypeVar("C", bound=Config)
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -51,6 +51,14 @@ class Split:
 
     def collate(self, rows: Sequence[Encoded]) -> dict[str, Tensor]:
         return collate(rows, self.corpus, max_regions=self.max_regions, labels=self.task.head.labels)
+
+
+class RegionSource(Protocol):
+    """What regions come from: a corpus."""
+
+    region_dim: int
+
+    def regions(self, image_id: str) -> tuple[np.ndarray, np.ndarray]: ...
 
 
 class Data(NamedTuple):
@@ -110,7 +118,7 @@ def sorted_batches(lengths: np.ndarray, batch_size: int) -> list[list[int]]:
     return [order[start : start + batch_size].tolist() for start in range(0, len(order), batch_size)]
 
 
-def collate(rows: Sequence[Encoded], corpus: Corpus, *, max_regions: int, labels: int) -> dict[str, Tensor]:
+def collate(rows: Sequence[Encoded], corpus: RegionSource, *, max_regions: int, labels: int) -> dict[str, Tensor]:
     """input_ids [B,S,T], regions [B,S,R,D], boxes [B,S,R,4], their masks and layout [B*S,L], where S pairs of a text
     and an image make an example; labels [B], and targets [B,labels] where answers have soft scores."""
     texts, images = ([widen(row, part) for row in rows] for part in ("texts", "image_ids"))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -83,16 +84,10 @@ def score(
 ) -> dict[str, float]:
     """The official scores of a split as stage/score, logged with the official file, the predictions with pictures, and
     the figures. Where labels are not published there is the file to submit, and no score."""
-    probabilities = predict(loaded.model, split, task, kept=run.folder)
-    submission = task.write_submission(split.examples, probabilities, run.folder / f"{task.name}_{split.name}")
-    run.log_artifact(submission, to="predictions")
-    again = task.rescore(split.examples, submission)  # every id once, and the scores that the file itself gives
-    if not task.labelled(split.examples):
+    submission, probabilities, scores = submit(run, loaded, split, task)
+    if not scores:
         log.info("%s has no published labels: %s is the file to submit.", split.name, submission)
         return {}
-    scores = task.score(split.examples, probabilities)
-    if again != scores:
-        raise RuntimeError(f"{submission}: its scores {again} are not the model's {scores}.")
     run.log_metrics(prefixed(stage, scores | {"chance": task.chance_level(split.examples)}), step=step)
     rows = task.predictions(split.examples, probabilities)
     for name, content in tracking.prediction_files(split.name, rows, split.corpus.image).items():
@@ -100,6 +95,21 @@ def score(
     for name, figure in tracking.prediction_figures(rows, task.chance_level(split.examples)).items():
         run.log_figure(figure, f"figures/{name}.png")
     return scores
+
+
+def submit(run: tracking.Run, loaded: Loaded, split: Split, task: Task) -> tuple[Path, np.ndarray, dict[str, float]]:
+    """The official file, checked to hold every id once; the probabilities; and, where labels are published, the scores
+    that the file itself gives."""
+    probabilities = predict(loaded.model, split, task, kept=run.folder)
+    path = task.write_submission(split.examples, probabilities, run.folder / f"{task.name}_{split.name}")
+    run.log_artifact(path, to="predictions")
+    again = task.rescore(split.examples, path)
+    if not task.labelled(split.examples):
+        return path, probabilities, {}
+    scores = task.score(split.examples, probabilities)
+    if again != scores:
+        raise RuntimeError(f"{path}: its scores {again} are not the model's {scores}.")
+    return path, probabilities, scores
 
 
 def prefixed(stage: str, scores: dict[str, float]) -> dict[str, float]:

@@ -1,0 +1,59 @@
+"""One question of a user's own: a text, and images of the corpus or regions from a file."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from datasets import Dataset
+
+from vlx import checkpoints, tasks
+from vlx.config import PredictConfig
+from vlx.corpora import Example
+from vlx.corpora.formats import npz
+from vlx.errors import ConfigError
+from vlx.objectives.supervised import logits_of
+from vlx.training import recipes
+from vlx.training.batching import collate
+
+
+class Shelf:
+    """Regions of a few images, read as a corpus's are."""
+
+    def __init__(self, found: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
+        self.found = found
+        self.region_dim = next(iter(found.values()))[0].shape[1]
+
+    def regions(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        return self.found[name]
+
+
+def answer(cfg: PredictConfig) -> list[tuple[str, float]]:
+    """The likeliest answers and their probabilities, at most `top`."""
+    loaded = checkpoints.load(cfg.model)
+    task = tasks.load(loaded.meta["task"], loaded.meta["answers"])
+    shelf = Shelf(given_regions(cfg))
+    if loaded.meta["region_dim"] != shelf.region_dim:
+        raise ConfigError(f"regions have {shelf.region_dim} features, the model reads {loaded.meta['region_dim']}.")
+    if len(shelf.found) != task.head.images:
+        raise ConfigError(f"images: found {len(shelf.found)}, task {task.name} is about {task.head.images}.")
+    example = Dataset.from_list([Example("0", cfg.text, list(shelf.found))._asdict()])
+    rows = task.encode(example, loaded.tokenizer, limit=loaded.meta["max_text_tokens"])
+    batch = collate(rows, shelf, max_regions=loaded.meta["max_regions"], labels=task.head.labels)
+    loaded.model.eval()
+    with torch.inference_mode():
+        (scores,) = task.probabilities(logits_of(loaded.model, batch).float(), batch).tolist()
+    if not task.answers:
+        return [(" ".join(f"{value:.3f}" for value in scores[:4]), scores[4])]
+    return sorted(zip(task.answers, scores, strict=True), key=lambda pair: -pair[1])[: cfg.top]
+
+
+def given_regions(cfg: PredictConfig) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Of the images by id in the corpus, or of .npz files (corpora.formats.npz)."""
+    names = [name for name in cfg.images.split(",") if name]
+    if bool(names) == bool(cfg.features):
+        raise ConfigError("text: expected images=<ids of the corpus, joined by commas> or features=<.npz files>.")
+    if names:
+        corpus = recipes.corpus_of(cfg)
+        return {name: corpus.regions(name) for name in names}
+    rows = (npz.regions_of(Path(path)) for path in cfg.features.split(","))
+    return {row.image_id: (row.features, row.boxes) for row in rows}
