@@ -47,7 +47,7 @@ class Config:
 
 
 TASKS = (
-    *("nlvr2", "nlvr", "vqa", "gqa", "retrieval", "snli_ve", "guesswhat"),
+    *("nlvr2", "nlvr", "vqa", "gqa", "vqa_rad", "retrieval", "snli_ve", "guesswhat"),
     *("refcoco", "refcoco+", "refcocog", "visual7w", "guesswhat_pointing"),
 )
 METHODS = ("kd", "pkd", "tinybert", "mkd")

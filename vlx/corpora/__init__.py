@@ -23,7 +23,7 @@ __all__ = ["FORMATS", "Corpus", "Example", "doctor", "fetch", "open", "prepare",
 
 open = Corpus  # corpora.open(path)
 SCENES = "scenes"
-OWN_FORMATS = {"retrieval": "coco-captions", "snli_ve": "snli-ve"}  # of the tasks not named as their format
+OWN_FORMATS = {"retrieval": "coco-captions", "snli_ve": "snli-ve", "vqa_rad": "vqa-rad"}  # of tasks otherwise named
 
 
 def fetch(

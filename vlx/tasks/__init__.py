@@ -1,6 +1,7 @@
 """The registry of tasks: a new task is one file and one line here."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from vlx.errors import ConfigError, CorpusError
 from vlx.tasks.base import Contrasting, Encoded, Splits, Task
@@ -11,7 +12,9 @@ from vlx.tasks.statements import GUESSWHAT, NLVR, NLVR2, SNLI_VE
 
 ALL: list[Task] = [NLVR2, NLVR, SNLI_VE, GUESSWHAT, RETRIEVAL, *REFERRING, VISUAL7W, GUESSWHAT_POINTING]
 FIXED = {task.name: task for task in ALL}
-WITH_ANSWERS: dict[str, Callable[[Sequence[str]], Task]] = {"vqa": vqa, "gqa": gqa}  # made from their vocabulary
+VQA_RAD = partial(vqa, name="vqa_rad", splits=Splits("train", "val", "test"))
+# Made from their vocabulary.
+WITH_ANSWERS: dict[str, Callable[[Sequence[str]], Task]] = {"vqa": vqa, "gqa": gqa, "vqa_rad": VQA_RAD}
 
 
 def load(name: str, answers: Sequence[str] = ()) -> Task:
