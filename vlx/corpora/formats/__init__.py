@@ -2,7 +2,20 @@
 
 from pathlib import Path
 
-from vlx.corpora.formats import captions, clip_vil, gqa, lxmert, nlvr, nlvr2, snli_ve, vqa, vqa_rad
+from vlx.corpora.formats import (
+    captions,
+    clip_vil,
+    gqa,
+    lxmert,
+    nlvr,
+    nlvr2,
+    refcoco,
+    snli_ve,
+    vilbert,
+    vilbert_boxes,
+    vqa,
+    vqa_rad,
+)
 from vlx.corpora.formats.files import Format, describe
 from vlx.corpora.store import Corpus
 from vlx.corpora.writer import CorpusWriter
@@ -18,6 +31,9 @@ FORMATS: dict[str, Format] = {
     **snli_ve.FORMATS,
     **vqa_rad.FORMATS,
     **clip_vil.FORMATS,
+    **refcoco.FORMATS,
+    **vilbert.FORMATS,
+    **vilbert_boxes.FORMATS,
 }
 
 
