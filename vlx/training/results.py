@@ -19,7 +19,7 @@ from vlx.training.loop import Best
 from vlx.workspace import RESULT, write_json
 
 log = logging.getLogger("vlx")
-SHOWN = 4  # scores in the table that ends a run
+SHOWN = 2  # scores in the table that ends a run, the main one first
 
 
 @dataclass(frozen=True)

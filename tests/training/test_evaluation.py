@@ -1,0 +1,109 @@
+"""A score does not depend on the batch size, nor on how many processes share the work."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.training.toy import config, setting
+from vlx import tasks
+from vlx.corpora import scenes
+from vlx.tasks.retrieval import RETRIEVAL
+from vlx.training import evaluation
+from vlx.training.batching import Split, open_split
+from vlx.training.recipes import new_model
+
+ROOT = Path(__file__).parents[2]
+TASK = tasks.load("nlvr2")
+SCRIPT = """
+import json, sys
+from pathlib import Path
+from accelerate import PartialState
+state = PartialState(cpu=True)
+from tests.training.test_evaluation import TASK, retrieval, toy
+from vlx.training import evaluation
+from vlx.tasks.retrieval import RETRIEVAL
+folder = Path(sys.argv[1])
+model, split = toy(folder)
+scores = TASK.score(split.examples, evaluation.predict(model, split, TASK))
+ranker, pairs = retrieval(folder)
+scores |= RETRIEVAL.score(pairs.examples, evaluation.predict(ranker, pairs, RETRIEVAL))
+(folder / f"scores-{state.process_index}.json").write_text(json.dumps([state.num_processes, scores]))
+"""
+
+
+def toy(folder: Path) -> tuple:
+    """A model and a split of 16, which neither 7 nor 64 divides."""
+    from vlx import corpora
+    from vlx.training.batching import open_data
+
+    cfg = config()
+    corpus = corpora.open(folder / "corpus")
+    learner = new_model(cfg, TASK, corpus)
+    return learner.model, open_data(corpus, TASK, learner.tokenizer, cfg).test
+
+
+def retrieval(folder: Path) -> tuple:
+    from vlx import corpora
+
+    corpus = corpora.open(folder / "captions")
+    learner = new_model(config(task="retrieval"), RETRIEVAL, corpus)
+    split = open_split(corpus, RETRIEVAL, "test", learner.tokenizer, max_text_tokens=20, max_regions=8, images=9)
+    return learner.model, split
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("toy")
+    setting(folder, config())
+    scenes.build(folder / "captions", task="retrieval", size=40)
+    return folder
+
+
+@pytest.mark.parametrize("size", [1, 7, 64])
+def test_batches_of_any_size_give_the_same_scores(place: Path, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for (model, split), task in ((toy(place), TASK), (retrieval(place), RETRIEVAL)):
+        expected = evaluation.predict(model, split, task)
+        monkeypatch.setattr(evaluation, "EVAL_BATCH", size)
+        found = evaluation.predict(model, split, task)
+        monkeypatch.undo()
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+        assert task.score(split.examples, found) == task.score(split.examples, expected)
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_same_scores_as_one(place: Path) -> None:
+    (place / "score.py").write_text(SCRIPT)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29571"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    words = [*launch, str(place / "score.py"), str(place)]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=200, cwd=place)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = [json.loads((place / f"scores-{rank}.json").read_text()) for rank in (0, 1)]
+    model, split = toy(place)
+    expected = TASK.score(split.examples, evaluation.predict(model, split, TASK))
+    ranker, pairs = retrieval(place)
+    expected |= RETRIEVAL.score(pairs.examples, evaluation.predict(ranker, pairs, RETRIEVAL))
+    assert found == [[2, expected], [2, expected]]
+
+
+def test_scores_of_pairs_go_on_where_a_killed_run_stopped(place: Path, tmp_path: Path) -> None:
+    model, split = retrieval(place)
+    whole = evaluation.predict(model, split, RETRIEVAL, kept=tmp_path)
+    (path,) = tmp_path.glob("pairs-*.npy")
+    table = np.lib.format.open_memmap(path, "r+")
+    kept = np.array(table)
+    table[4:], table[:4] = np.nan, 0.25  # columns that are there are not computed again
+    table.flush()
+    again = evaluation.predict(model, split, RETRIEVAL, kept=tmp_path)
+    assert (again[:, :4] == 0.25).all() and np.array_equal(again[:, 4:], whole[:, 4:])
+    assert np.array_equal(kept.T, whole)
+
+
+def test_images_limit_takes_whole_images(place: Path) -> None:
+    split: Split = retrieval(place)[1]
+    assert len({row.image_ids for row in split.encoded}) == 9 and len(split) == 45
