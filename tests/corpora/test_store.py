@@ -53,6 +53,14 @@ def test_a_corpus_crosses_to_a_worker_as_its_path(tmp_path: Path) -> None:
     assert len(data) < 500 and pickle.loads(data).fingerprint == corpus.fingerprint
 
 
+def test_the_first_regions_come_without_pandas(tmp_path: Path) -> None:
+    """It takes longer to import than a corpus takes to open."""
+    path = write(tmp_path / "corpus").path
+    script = f"import sys; from vlx import corpora; corpora.open({str(path)!r}).regions('a')"
+    check = "; sys.exit('pandas' in sys.modules)"
+    assert not subprocess.run([sys.executable, "-c", script + check], cwd=Path(__file__).parents[2]).returncode
+
+
 def test_the_fingerprint_is_of_content_alone(tmp_path: Path) -> None:
     prints = [write(tmp_path / name).fingerprint for name in ("one", "two")]
     assert prints[0] == prints[1] and re.fullmatch("[0-9a-f]{64}", prints[0])

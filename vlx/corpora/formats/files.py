@@ -169,7 +169,8 @@ def sentence_and_label(record: dict[str, Any], where: str) -> tuple[str, int]:
 
 def unit_boxes(boxes: np.ndarray, size: tuple[int, int], where: str) -> np.ndarray:
     """[R,4] x1 y1 x2 y2 in pixels of a picture of this width and height -> in 0..1."""
-    scaled = boxes / np.array([*size, *size], np.float32)
+    with np.errstate(invalid="ignore"):  # of a signalling NaN
+        scaled = boxes / np.array([*size, *size], np.float32)
     right = ((scaled >= -ROUNDING) & (scaled <= 1 + ROUNDING)).all(1)  # False of NaN
     if not right.all():
         found = f"box {boxes[~right][0].tolist()} in a picture of {size[0]} x {size[1]}"

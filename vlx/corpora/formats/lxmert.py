@@ -131,7 +131,7 @@ def sentences(path: Path, table: frozenset[str], wanted: dict[str, str]) -> Iter
         if not isinstance(texts, dict) or not isinstance(labels, dict) or labels.keys() - texts.keys():
             raise CorpusError(f"{where}: sentf and labelf are not objects of the same sources. Correct the record.")
         for source, lines in texts.items():
-            given = labels.get(source, lines)
+            given = labels.get(field({"source": source}, "source", where)[0], lines)
             if not isinstance(lines, list) or not isinstance(given, list) or len(given) != len(lines):
                 raise CorpusError(f"{where}: {source} is not a list of sentences with a label each. Correct it.")
             extra = json.dumps({"labelled": True}) if source in labels else ""
