@@ -69,6 +69,7 @@ class DataFields(RunFields):
     source: str = option("", "folder of official files; prepared once, then kept under work_dir")
     format: str = option("", "official format of source, or several joined by +; empty: the task's own")
     dtype: str = option("float16", "of region features on disk", choices=("float16", "float32"))
+    detector: str = option("", "of pictures without regions", choices=("", "components-v1", "efficientnet-lite0"))
     corpus_size: int = option(20_000, "training statements of the built-in corpus", low=20)
     corpus_seed: int = option(0, "seed of the built-in corpus", low=0)
     difficulty: str = option("normal", "of the built-in corpus", choices=("easy", "normal", "hard"))

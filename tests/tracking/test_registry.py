@@ -1,5 +1,6 @@
 import base64
 import json
+import shutil
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -225,7 +226,7 @@ def detect(image: Image.Image) -> tuple[Any, Any]:
 
 @pytest.fixture
 def served() -> serving.AnswerModel:
-    return serving.AnswerModel(Fake(), detect, "d")
+    return serving.AnswerModel(Fake(), detect)
 
 
 def test_regions_are_cut_and_padded_as_in_training(served: serving.AnswerModel, tmp_path: Path) -> None:
@@ -240,11 +241,16 @@ def test_regions_are_cut_and_padded_as_in_training(served: serving.AnswerModel, 
     assert answers.to_dict("records") == [{"answer": "True", "score": pytest.approx(0.98201379)}]
 
 
-def test_a_missing_column_and_a_foreign_detector_are_named(served: serving.AnswerModel) -> None:
+def test_a_missing_column_and_a_foreign_detector_are_named(
+    served: serving.AnswerModel, tmp_path: Path, model_folder: Path
+) -> None:
     with pytest.raises(UserError, match="missing column image_1; expected text, image_0, image_1"):
         served.predict(pd.DataFrame({"text": ["x"], "image_0": ["y"]}))
-    with pytest.raises(UserError, match="regions of the detector d"):
-        serving.AnswerModel(Fake(), detect, "components-v1")
+    foreign = shutil.copytree(model_folder, tmp_path / "foreign")
+    meta = json.loads((foreign / "vlx.json").read_text()) | {"detector": "external"}
+    (foreign / "vlx.json").write_text(json.dumps(meta))
+    with pytest.raises(UserError, match="a detector that is not part of vlx"):
+        serving._load_pyfunc(str(foreign))
 
 
 def bomb() -> str:

@@ -63,7 +63,8 @@ def load_own(folder: Path) -> Loaded:
     except ValueError as error:
         raise CheckpointError(f"{folder / META}: not JSON ({error}).") from error
     model = AutoModel.from_config(AutoConfig.from_pretrained(folder))
-    report = load_weights(model, read_weights(folder / "model.safetensors"), source=str(folder))
+    tied = tuple(model.all_tied_weights_keys)  # are written once, under the other name
+    report = load_weights(model, read_weights(folder / "model.safetensors"), source=str(folder), may_miss=tied)
     return Loaded(model, WordPiece.load(folder / "vocab.txt"), meta, report)
 
 

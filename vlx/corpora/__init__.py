@@ -28,7 +28,7 @@ OWN_FORMATS = {"retrieval": "coco-captions", "snli_ve": "snli-ve", "vqa_rad": "v
 
 def fetch(
     task: str, corpus: str, source: str, work_dir: Path | str,
-    *, format: str = "", dtype: str = "float16", size: int, seed: int, difficulty: str,
+    *, format: str = "", dtype: str = "float16", detector: str = "", size: int, seed: int, difficulty: str,
 ) -> Corpus:  # fmt: skip
     """The corpus a user asks for, prepared first if it is not there yet.
 
@@ -40,8 +40,8 @@ def fetch(
         format = format or OWN_FORMATS.get(task, task)
         files = members(find(format, source).values())
         state = {str(path.relative_to(source)): [path.stat().st_size, path.stat().st_mtime_ns] for path in files}
-        name = f"{format}-{key(state | {'dtype': dtype})}"
-        found = open_or_make(kept / name, partial(prepare, format, source, dtype=dtype))
+        name = f"{format}-{key(state | {'dtype': dtype, 'detector': detector})}"
+        found = open_or_make(kept / name, partial(prepare, format, source, dtype=dtype, detector=detector))
     elif corpus != SCENES:
         found = open(corpus)
     elif task not in scenes.TASKS:

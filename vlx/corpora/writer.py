@@ -4,9 +4,9 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from io import BufferedWriter
+from io import BufferedWriter, BytesIO
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self
@@ -15,6 +15,7 @@ from uuid import uuid4
 import numpy as np
 import pyarrow as pa
 from numpy.lib import format as npy
+from PIL import Image
 
 from vlx import __version__
 from vlx.corpora.store import EXAMPLES, FIELDS, FORMAT, IMAGES, MANIFEST, NO_SIZE, Example, Size
@@ -23,6 +24,9 @@ from vlx.errors import CorpusError
 ROWS_PER_BATCH = 1_000
 BEYOND = {"float16": 65_520.0, "float32": 2.0**128 - 2.0**103}  # the least that is rounded to infinity
 BYTES_PER_BATCH = 1 << 25  # of pictures
+
+
+Detect = Callable[[Image.Image], tuple[np.ndarray, np.ndarray]]  # picture -> features [R,D], boxes [R,4] in 0..1
 
 
 class Matrix:
@@ -53,8 +57,9 @@ class Matrix:
 class CorpusWriter:
     """Writes into a folder beside `out`, which `commit` renames."""
 
-    def __init__(self, out: Path | str, *, dtype: str = "float16") -> None:
-        self.out, self.dtype, self.stack = Path(out), dtype, ExitStack()
+    def __init__(self, out: Path | str, *, dtype: str = "float16", detect: Detect | None = None) -> None:
+        """detect: finds the regions of pictures that come without."""
+        self.out, self.dtype, self.detect, self.stack = Path(out), dtype, detect, ExitStack()
         self.width, self.regions = 0, 0  # features of a region, and regions written so far
         self.matrices: dict[str, Matrix] = {}
         self.batch: list[dict[str, Any]] = []  # images not yet written
@@ -87,6 +92,8 @@ class CorpusWriter:
         if image_id in self.image_ids:
             raise CorpusError(f"{where}: image {image_id} found twice, expected once. Remove one of them.")
         count = 0
+        if features is None and data is not None and self.detect:
+            features, boxes = self.detect(Image.open(BytesIO(data)).convert("RGB"))
         if features is not None and boxes is not None:
             count = len(boxes)
             arrays = {"features": cast(features, self.dtype, where), "boxes": boxes.astype(np.float32)}

@@ -30,22 +30,24 @@ class BadInput(MlflowException, UserError):
 def _load_pyfunc(path: str) -> "AnswerModel":
     """What MLflow calls to load a model; `path` is the vlx model folder."""
     from vlx import checkpoints
-    from vlx.corpora import regions
+    from vlx.corpora import detectors
 
-    return AnswerModel(checkpoints.load(Path(path)), regions.detect, regions.DETECTOR)
+    loaded = checkpoints.load(Path(path))
+    name = loaded.meta["detector"]
+    if name in ("external", "none"):
+        raise UserError(
+            "this model reads regions of a detector that is not part of vlx; score it with the entry point evaluate on "
+            "prepared features."
+        )
+    return AnswerModel(loaded, detectors.load(name))
 
 
 class AnswerModel:
-    """loaded: .model, .tokenizer, .meta; detect: the detector named `detector`. UserError if it needs another."""
+    """loaded: .model, .tokenizer, .meta; detect: the detector that the model was trained with."""
 
-    def __init__(self, loaded: Any, detect: Detect, detector: str) -> None:
+    def __init__(self, loaded: Any, detect: Detect) -> None:
         if not loaded.meta["answers"]:
             raise UserError("this model points at regions: score it with the entry point evaluate.")
-        if loaded.meta["detector"] != detector:
-            raise UserError(
-                f"this model reads regions of the detector {loaded.meta['detector']}, which is not part of vlx "
-                f"({detector} is); score it with the entry point evaluate on prepared features."
-            )
         self.loaded, self.detect = loaded, detect
         loaded.model.eval()
 

@@ -30,7 +30,8 @@ Trained = FinetuneConfig | DistillConfig
 def corpus_of(cfg: DataFields, *, task: str | None = None) -> Corpus:
     """The corpus of these options, prepared first if need be. task: which it must hold, if not cfg.task; empty: any."""
     return corpora.fetch(
-        cfg.task if task is None else task, cfg.corpus, cfg.source, cfg.work_dir, format=cfg.format, dtype=cfg.dtype,
+        cfg.task if task is None else task, cfg.corpus, cfg.source, cfg.work_dir,
+        format=cfg.format, dtype=cfg.dtype, detector=cfg.detector,
         size=cfg.corpus_size, seed=cfg.corpus_seed, difficulty=cfg.difficulty,
     )  # fmt: skip
 
@@ -38,7 +39,7 @@ def corpus_of(cfg: DataFields, *, task: str | None = None) -> Corpus:
 def prepared(cfg: PrepareConfig) -> Corpus:
     """The corpus that `prepare` is to make: in `out`, or kept like any other verb's."""
     if cfg.out:
-        return corpora.prepare(cfg.format, cfg.source, cfg.out, dtype=cfg.dtype)
+        return corpora.prepare(cfg.format, cfg.source, cfg.out, dtype=cfg.dtype, detector=cfg.detector)
     return corpus_of(cfg, task="" if cfg.format else cfg.task)
 
 

@@ -108,7 +108,15 @@ def save_weights(model: nn.Module, path: Path) -> None:
 
 
 def contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    """As safetensors takes them: whole, and each with memory of its own (tied weights are written twice)."""
+    seen: set[int] = set()
+    found = {}
+    for name, tensor in tensors.items():
+        found[name] = tensor.detach().cpu().contiguous()
+        if tensor.data_ptr() in seen:
+            found[name] = found[name].clone()
+        seen.add(tensor.data_ptr())
+    return found
 
 
 def digest(path: Path) -> str:

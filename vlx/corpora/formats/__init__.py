@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from vlx.corpora import detectors
 from vlx.corpora.formats import (
     captions,
     clip_vil,
@@ -9,6 +10,7 @@ from vlx.corpora.formats import (
     lxmert,
     nlvr,
     nlvr2,
+    oscar,
     refcoco,
     snli_ve,
     vilbert,
@@ -34,6 +36,7 @@ FORMATS: dict[str, Format] = {
     **refcoco.FORMATS,
     **vilbert.FORMATS,
     **vilbert_boxes.FORMATS,
+    **oscar.FORMATS,
 }
 
 
@@ -48,21 +51,24 @@ def find(format: str, source: Path | str) -> dict[str, Path]:
     return {f"{name} {role}": path for name, files in found for role, path in files.items()}
 
 
-def prepare(format: str, source: Path | str, out: Path | str, *, dtype: str = "float16") -> Corpus:
+def prepare(format: str, source: Path | str, out: Path | str, *, dtype: str = "float16", detector: str = "") -> Corpus:
     """Turn the official files of a format into the corpus `out`, which must not be there. May be killed and redone.
 
-    dtype: of the features on disk, float16 or float32.
+    dtype: of the features on disk, float16 or float32. detector: finds regions in pictures that come without
+    (detectors.load); empty: a corpus of pictures alone.
     """
     files = find(format, source)
     try:
-        with CorpusWriter(out, dtype=dtype) as writer:
+        detect = detectors.load(detector) if detector else None
+        with CorpusWriter(out, dtype=dtype, detect=detect) as writer:
             for name in format.split("+"):
                 own = {
                     role.removeprefix(f"{name} "): path for role, path in files.items() if role.startswith(f"{name} ")
                 }
-                detector = FORMATS[name].read(own, writer)
+                found = FORMATS[name].read(own, writer)
             noted = [describe(path, Path(source)) for path in dict.fromkeys(files.values())]
-            writer.commit(reader=format, detector=detector, source=noted)
+            used = detector if found == "none" and writer.regions else found
+            writer.commit(reader=format, detector=used, source=noted)
     except OSError as error:
         raise CorpusError(f"{error.filename or out}: {error.strerror or error}.") from error
     return Corpus(out)
