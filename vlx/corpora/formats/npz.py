@@ -48,13 +48,16 @@ def regions_of(path: Path) -> Regions:
 def load(path: Path) -> Any:
     """The array of a .npy, or those of a .npz by name. Objects are refused, so nothing in the file can run."""
     try:
-        if not zipfile.is_zipfile(path):
-            return np.load(path, allow_pickle=False)
-        with zipfile.ZipFile(path) as archive:
-            if sum(member.file_size for member in archive.infolist()) > LARGEST:
-                raise ValueError(f"over {LARGEST:,} bytes of arrays")
-        with np.load(path, allow_pickle=False) as arrays:
-            return dict(arrays)
+        with path.open("rb") as file:
+            if not zipfile.is_zipfile(file):
+                file.seek(0)
+                return np.load(file, allow_pickle=False)
+            with zipfile.ZipFile(file) as archive:
+                if sum(member.file_size for member in archive.infolist()) > LARGEST:
+                    raise ValueError(f"over {LARGEST:,} bytes of arrays")
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as arrays:
+                return dict(arrays)
     except Exception as error:  # zipfile, zlib and numpy raise anything on a foreign file
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise CorpusError(f"{path}: not numpy's arrays ({reason}). Save it again.") from None

@@ -52,7 +52,7 @@ def database(path: Path) -> Path:
 def item_of(path: Path, key: bytes, value: bytes) -> tuple[Item, str]:
     """(item, where); what is pickled has its key as image_id."""
     name = key.decode(errors="backslashreplace")
-    where = f"{path}: item {name}"
+    where = f"{path}: item {ascii(name)[1:-1]}"
     item = decode(value, where)
     if isinstance(item, list) and len(item) == len(DATAPOINT):
         return dict(zip(DATAPOINT, item, strict=True)), where
