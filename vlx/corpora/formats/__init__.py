@@ -1,5 +1,6 @@
 """The official formats, and the one way from any of them to a corpus. A new format is one file and one line here."""
 
+import re
 from pathlib import Path
 
 from vlx.corpora import detectors
@@ -42,13 +43,18 @@ FORMATS: dict[str, Format] = {
 
 def find(format: str, source: Path | str) -> dict[str, Path]:
     """The official files of a format, or of several joined by +, in the folder `source`, by role."""
-    unknown = [name for name in format.split("+") if name not in FORMATS]
+    unknown = [name for name in names(format) if name not in FORMATS]
     if unknown:
         raise CorpusError(f"format {unknown[0]}: expected some of {', '.join(FORMATS)}, joined by +.")
     if not Path(source).is_dir():
         raise CorpusError(f"{source}: no such folder. Point source at the folder of the official {format} files.")
-    found = [(name, FORMATS[name].find(Path(source))) for name in format.split("+")]
+    found = [(name, FORMATS[name].find(Path(source))) for name in names(format)]
     return {f"{name} {role}": path for name, files in found for role, path in files.items()}
+
+
+def names(format: str) -> list[str]:
+    """Of the formats that are joined; refcoco+ ends in one itself."""
+    return re.split(r"\+(?=[^+])", format)
 
 
 def prepare(format: str, source: Path | str, out: Path | str, *, dtype: str = "float16", detector: str = "") -> Corpus:
@@ -61,7 +67,7 @@ def prepare(format: str, source: Path | str, out: Path | str, *, dtype: str = "f
     try:
         detect = detectors.load(detector) if detector else None
         with CorpusWriter(out, dtype=dtype, detect=detect) as writer:
-            for name in format.split("+"):
+            for name in names(format):
                 own = {
                     role.removeprefix(f"{name} "): path for role, path in files.items() if role.startswith(f"{name} ")
                 }
