@@ -19,6 +19,7 @@ from transformers.activations import ACT2FN
 from transformers.configuration_utils import SubConfigSpec
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.models.clip import CLIPVisionConfig, CLIPVisionModel
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.deberta_v2 import DebertaV2Config, DebertaV2Model
 from transformers.models.deberta_v2.modeling_deberta_v2 import LegacyDebertaV2OnlyMLMHead
 
@@ -236,6 +237,13 @@ def resize_positions(table: Tensor, grid: int) -> Tensor:
     square = table[1:].T.reshape(1, -1, side, side)
     resized = F.interpolate(square, size=(grid, grid), mode="bicubic", align_corners=False)
     return torch.cat([table[:1], resized[0].flatten(1).T])
+
+
+def image_processor(image_size: int, **options: Any) -> CLIPImageProcessorPil:
+    """What makes pixels of RGB pictures: the shorter side resized to image_size (bicubic), the central square cut out,
+    CLIP's normalisation; on Pillow, bit by bit as published. options: of a preprocessor_config.json, instead."""
+    sides = {"size": {"shortest_edge": image_size}, "crop_size": {"height": image_size, "width": image_size}}
+    return CLIPImageProcessorPil(**(sides | options))
 
 
 AutoConfig.register(VleConfig.model_type, VleConfig)

@@ -16,6 +16,7 @@ from vlx.corpora.formats import (
     snli_ve,
     vilbert,
     vilbert_boxes,
+    vle,
     vqa,
     vqa_rad,
 )
@@ -37,6 +38,7 @@ FORMATS: dict[str, Format] = {
     **refcoco.FORMATS,
     **vilbert.FORMATS,
     **vilbert_boxes.FORMATS,
+    **vle.FORMATS,
     **oscar.FORMATS,
 }
 
