@@ -88,7 +88,8 @@ def add_splits(task: str, splits: Mapping[str, Rows], files: Files, writer: Corp
         for row in rows:
             apart = split in TRAINING and row.image_ids[0].removeprefix(V7W) in removed
             parts["mteval" if apart else split].append(row)
-            wanted |= dict.fromkeys(row.image_ids, f"{split} {row.identifier}")
+            for name in row.image_ids:
+                wanted.setdefault(name, f"{split} {row.identifier}")
     for split in sorted(parts, key=SPLITS.index):
         writer.add_examples(task, split, parts[split])
     return wanted
@@ -193,9 +194,10 @@ def hard_images(path: Path) -> dict[str, list[str]]:
 
 
 def captions(path: Path, near: Mapping[str, list[str]]) -> Iterator[Example]:
+    seen: set[str] = set()
     for where, record in json_lines(path):
         named = field(record, "img_path", where)[0] if "img_path" in record else whole_or_text(record, "id", where)
-        image, said = short_name(Path(named).stem), record.get("sentences")
+        image, said = unique(short_name(Path(named).stem), seen, where, "image"), record.get("sentences")
         if not isinstance(said, list) or not said:
             raise CorpusError(
                 f"{where}: sentences is {ascii(said)[:60]}, expected a list of captions. Correct the line."
