@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Literal
 
 from tokenizers import BertWordPieceTokenizer
 from tokenizers.normalizers import BertNormalizer
@@ -11,6 +12,9 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from vlx.errors import CheckpointError
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+
+
+Cut = Literal["longer", "second"]
 
 
 class WordPiece:
@@ -31,8 +35,23 @@ class WordPiece:
 
     def encode(self, texts: Sequence[str], *, limit: int) -> list[list[int]]:
         """[CLS] text [SEP] of each text, the text cut so that the whole has at most `limit` >= 3 tokens."""
-        pieces = self.tokenizer.encode_batch(list(texts), add_special_tokens=False)
-        return [[self.cls, *encoding.ids[: limit - 2], self.sep] for encoding in pieces]
+        return [self.join(ids[: limit - 2])[0] for ids in self.pieces(texts)]
+
+    def encode_pairs(
+        self, texts: Sequence[str], seconds: Sequence[str], *, limit: int, cut: Cut = "longer"
+    ) -> list[tuple[list[int], list[int]]]:
+        """Ids and segments of each [CLS] text [SEP] second [SEP], cut to `limit` tokens; an empty second is left out.
+        Oscar's pairs are a question or caption and the tags of its picture."""
+        pairs = zip(self.pieces(texts), self.pieces(seconds), strict=True)
+        return [self.join(*cut_pair(ids, others, limit=limit, cut=cut)) for ids, others in pairs]
+
+    def pieces(self, texts: Sequence[str]) -> list[list[int]]:
+        return [one.ids for one in self.tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+
+    def join(self, ids: Sequence[int], others: Sequence[int] | None = None) -> tuple[list[int], list[int]]:
+        """Ids [CLS] ids [SEP] others [SEP], and their segments: 0, and 1 for the others and their [SEP]."""
+        second = [] if others is None else [*others, self.sep]
+        return [self.cls, *ids, self.sep, *second], [0] * (len(ids) + 2) + [1] * len(second)
 
     def save(self, folder: Path) -> None:
         words = sorted(self.vocab, key=lambda word: self.vocab[word])
@@ -66,3 +85,17 @@ class WordPiece:
         return cls(
             {entry: index for index, entry in enumerate(list(entries)[: max(size, len(SPECIAL) + 2 * len(characters))])}
         )
+
+
+def cut_pair(ids: Sequence[int], others: Sequence[int], *, limit: int, cut: Cut) -> tuple[list[int], list[int] | None]:
+    """A pair, cut so that it has at most `limit` tokens once it is joined: by the last token of the longer one (of the
+    second if they are as long), again and again; or the second, to what room the first leaves. None: no second."""
+    if not others:
+        return list(ids[: limit - 2]), None
+    if cut == "second":
+        room = limit - 3 - len(ids[: limit - 2])
+        return list(ids[: limit - 2]), list(others[:room]) if room >= 0 else None
+    first, second = list(ids), list(others)
+    while len(first) + len(second) > limit - 3:
+        (first if len(first) > len(second) else second).pop()
+    return first, second or None

@@ -1,8 +1,9 @@
-"""Oscar's region features: a torch-saved dict, image -> [R, D+6], the last six x1 y1 x2 y2 w h in 0..1."""
+"""Oscar's torch-saved files. *_feats.pt: image -> [R,D+6], the last six x1 y1 x2 y2 w h in 0..1 of the picture."""
 
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,34 +13,54 @@ from vlx.corpora.formats.files import Regions
 from vlx.errors import CorpusError
 
 BOX_TERMS = 6
+BOXLESS = "_obj_feats"  # name of files of features alone
 ROUNDING = 1e-3  # how far a box may be beyond 0..1
+SIDES = 1e-2  # how far width and height may be from what the corners say, in half floats too
 
 
 def regions(path: Path) -> Iterator[Regions]:
-    for name, rows in load_features(path).items():
-        where = f"{path}: picture {name}"
+    if BOXLESS in path.name:
+        expected = f"expected {path.name.replace(BOXLESS, '_feats')}. Take that file away or put this one there"
+        raise CorpusError(f"{path}: found features without boxes, {expected}.")
+    for name, rows in load_dict(path, "image -> [R,D+6]").items():
+        where = f"{path}: picture {ascii(str(name))[1:-1][:60]}"
         features, boxes = split_boxes(rows, where)
         yield Regions(str(name), features, boxes, where)
 
 
-def load_features(path: Path) -> dict[str, Tensor]:
-    """Nothing in the file can run. Mapped and not read, unless saved by a torch before 1.6."""
+def load_dict(path: Path, shape: str) -> dict[Any, Any]:
+    """A saved dict, of `shape` in words. Nothing in the file can run. Mapped and not read, unless saved by a torch
+    before 1.6."""
     try:
-        features = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        mapped = zipfile.is_zipfile(path)
+        if mapped and any(entry.compress_type for entry in zipfile.ZipFile(path).infolist()):
+            raise ValueError("torch compresses nothing; a small file could fill the memory")
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception:  # torch raises anything on a foreign file
         found = "cut, or holds more than tensors; it was not run"
-        raise CorpusError(f"{path}: {found}. Expected torch-saved features.") from None
-    if not isinstance(features, dict) or not features:
-        raise CorpusError(f"{path}: found {type(features).__name__}, expected a dict of picture name -> [R,D+6].")
-    return features
+        raise CorpusError(f"{path}: {found}. Expected a torch-saved dict, {shape}.") from None
+    if not isinstance(content, dict) or not content:
+        found = "nothing in it" if content == {} else type(content).__name__
+        raise CorpusError(f"{path}: found {found}, expected a torch-saved dict, {shape}. Is the download complete?")
+    return content
 
 
-def split_boxes(rows: Tensor, where: str) -> tuple[np.ndarray, np.ndarray]:
-    """[R,D+6] -> features [R,D], boxes [R,4] in 0..1."""
-    if not isinstance(rows, Tensor) or rows.ndim != 2 or rows.shape[1] <= BOX_TERMS or not rows.is_floating_point():
+def split_boxes(rows: Any, where: str) -> tuple[np.ndarray, np.ndarray]:
+    """The same of what is saved as one image's."""
+    if not isinstance(rows, Tensor) or rows.ndim != 2 or not rows.is_floating_point():
         found = list(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__
         raise CorpusError(f"{where}: found {found}, expected floats [R,D+6]. Check the feature file.")
-    boxes = rows[:, -BOX_TERMS:-2].float().numpy()
-    if not ((boxes > -ROUNDING) & (boxes < 1 + ROUNDING)).all():
+    if rows.numel() * rows.element_size() > rows.untyped_storage().nbytes():
+        raise CorpusError(f"{where}: found {list(rows.shape)} in fewer bytes than that. Get the feature file again.")
+    return split_array(rows.float().numpy(), where)
+
+
+def split_array(rows: np.ndarray, where: str) -> tuple[np.ndarray, np.ndarray]:
+    """[R,D+6] -> features [R,D], boxes [R,4] in 0..1."""
+    if rows.shape[1] <= BOX_TERMS:
+        raise CorpusError(f"{where}: found {list(rows.shape)}, expected floats [R,D+6]. Check the feature file.")
+    boxes, sides = rows[:, -BOX_TERMS:-2], rows[:, -2:]
+    within = ((boxes > -ROUNDING) & (boxes < 1 + ROUNDING)).all()
+    if not within or not (np.abs(np.abs(boxes[:, 2:] - boxes[:, :2]) - sides) < SIDES).all():
         raise CorpusError(f"{where}: its last six columns are not x1 y1 x2 y2 w h in 0..1. Check the feature file.")
-    return rows[:, :-BOX_TERMS].float().numpy(), boxes.clip(0, 1)
+    return rows[:, :-BOX_TERMS], boxes.clip(0, 1)

@@ -9,7 +9,7 @@ from fnmatch import fnmatch
 from itertools import islice
 from pathlib import Path
 
-from vlx.corpora.formats import lxmert_tsv, npz, oscar_pt, vilbert_lmdb
+from vlx.corpora.formats import lxmert_tsv, npz, oscar_pt, oscar_tsv, vilbert_lmdb
 from vlx.corpora.formats.files import Regions
 from vlx.corpora.formats.pictures import SUFFIXES, Pictures, short_name
 from vlx.corpora.regions import DETECTOR
@@ -20,6 +20,7 @@ from vlx.progress import meter
 # Pattern of a region file's name -> its reader, which streams the file image by image.
 READERS: dict[str, Callable[[Path], Iterator[Regions]]] = {
     "*_feats.pt": oscar_pt.regions,
+    **dict.fromkeys(["*_img_*feats.tsv", "features.tsv"], oscar_tsv.regions),
     **dict.fromkeys(["*_obj*.tsv", "*_obj*.tsv.gz", "*_faster_rcnn_genome*.tsv*"], lxmert_tsv.regions),
     "*.lmdb": vilbert_lmdb.regions,
     "regions": npz.regions,
