@@ -74,6 +74,9 @@ class Recorder:
     def log_metrics(self, metrics: dict[str, float], *, step: int) -> None:
         self.metrics.setdefault(step, {}).update(metrics)
 
+    def report(self, best: float, *, step: int, last: bool) -> None:
+        pass
+
     def stop_if_asked(self, before: object) -> None:
         self.steps += 1
         if self.steps == self.stop_after:

@@ -15,12 +15,14 @@ if TYPE_CHECKING:
         prediction_figures,
         prediction_files,
     )
-    from vlx.tracking.runs import Run, links, run, sync  # noqa: F401
+    from vlx.tracking.runs import Run, Trial, links, run, sync  # noqa: F401
+    from vlx.tracking.stop import Pruned  # noqa: F401
 
 PLACES = {
     "registry": ("Promotion", "download", "promote", "resolve", "rollback"),
     "report": ("comparison_figure", "histogram_figures", "model_card", "prediction_figures", "prediction_files"),
-    "runs": ("Run", "links", "run", "sync"),
+    "runs": ("Run", "Trial", "links", "run", "sync"),
+    "stop": ("Pruned",),
 }
 
 

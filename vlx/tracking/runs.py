@@ -10,8 +10,9 @@ import shutil
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -24,27 +25,49 @@ from vlx.errors import UserError
 from vlx.tracking import registry, store
 from vlx.tracking.journal import JOURNAL, Journal, Uploader, read, read_state
 from vlx.tracking.sender import Sender
-from vlx.tracking.stop import PATIENCE, Stop, status_of
+from vlx.tracking.stop import PATIENCE, Pruned, Stop, status_of
 
 log = logging.getLogger("vlx")
 CONTACT_SECONDS = 20.0  # how long a run waits at its start for the server, so that its id is known
 SEND_SECONDS = 600.0  # for a slow server; a dead one is left after a few tries
 PARAM_CHARACTERS = 500
+TRIAL_STATES = {"FINISHED": "complete", "KILLED": "killed", "FAILED": "failed"}
 NOT_IN_NAMES = re.compile(r"[^\w./ :-]")  # what MLflow refuses in names of metrics, params and tags
+
+
+@dataclass
+class Trial:
+    """What a run is told by the search that it is a trial of, and what the search learns from it.
+
+    report: takes the best validation score, the step, and whether it was the last; raises Pruned to end the run.
+    """
+
+    parent: str  # uuid of the search's run
+    name: str
+    tags: dict[str, Any]
+    report: Callable[[float, int, bool], None]
+    publishes: bool = False  # the model is tested and logged, as it is without a search
+    run: "Run | None" = None
+    metrics: dict[str, float] = field(default_factory=dict)  # the last value of each
+    offer: tuple[str, dict[str, Any]] | None = None  # name and tags with which the model would have been registered
 
 
 class Run:
     """An open run. Nothing here raises because of a server; only `register` waits for it."""
 
-    def __init__(self, folder: Path, name: str) -> None:
-        self.folder, self.name = folder, name
+    def __init__(self, folder: Path, name: str, trial: Trial | None = None, parent: "Run | None" = None) -> None:
+        self.folder, self.name, self.own_trial = folder, name, trial
+        self.trial: Trial | None = trial or (parent.trial if parent else None)
         self.uri = store.tracking_uri()
         self.journal = Journal(folder)
-        created = next((op["uuid"] for op, _ in read(self.journal.path, 0) if op["op"] == "create"), "")
+        written = [op for op, _ in read(self.journal.path, 0) if op["op"] in ("create", "model")]
+        created = next((op["uuid"] for op in written if op["op"] == "create"), "")
         self.resumed, self.uuid = bool(created), created or uuid.uuid4().hex
         self.uploader = Uploader(self.journal, Sender(self.uri, folder).send, self.uri)
         self.stop = Stop()
-        self.model = ""  # uuid of the last one
+        self.model = next((op["uuid"] for op in reversed(written) if op["op"] == "model"), "")  # the last one
+        if trial:
+            trial.run = self
 
     @property
     def id(self) -> str:
@@ -54,6 +77,13 @@ class Run:
     def log_metrics(self, metrics: dict[str, float], *, step: int) -> None:
         """One value a name and step: a repeated one is of a resumed run, and dropped. nan stays; MLflow caps inf."""
         self.journal.metrics({clean(key): float(value) for key, value in metrics.items()}, int(step))
+        if self.own_trial:
+            self.own_trial.metrics.update(metrics)
+
+    def report(self, best: float, *, step: int, last: bool) -> None:
+        """The best validation score so far, after an evaluation. Raises Pruned if a search wants no more of this."""
+        if self.own_trial:
+            self.own_trial.report(best, step, last)
 
     def set_tags(self, tags: dict[str, Any]) -> None:
         self.journal.append("tags", tags=as_text(tags))
@@ -94,8 +124,15 @@ class Run:
         self.journal.append("model", uuid=self.model, metrics=[clean(key) for key in metrics], **fields)
 
     def register(self, name: str, *, tags: dict[str, Any]) -> str | None:
-        """A version of the model last logged, its number; None if the server is away: sync will do it."""
+        """A version of the model last logged, its number; None if the server is away: sync will do it.
+
+        Of a trial nothing is registered: its search is told, and may register the winner's.
+        """
         registry.check_name(name)
+        if self.own_trial:
+            self.own_trial.offer = (name, tags)
+        if self.trial:
+            return None
         if not self.model:
             raise RuntimeError("register: no model was logged in this run; call log_model first.")
         request = self.same({"register": name, "model": self.model})
@@ -111,7 +148,7 @@ class Run:
         """To be called at each step: after a signal, call `before` (save) and end the run."""
         self.stop.poll(before)
 
-    def begin(self, cfg: Any, tags: dict[str, Any], parent: "Run | None", launched: str) -> None:
+    def begin(self, cfg: Any, tags: dict[str, Any], parent: str, launched: str) -> None:
         """The first operations; of a resumed run, those that say that it goes on."""
         tags = as_text(tags | store.process_tags() | code_version())
         if self.resumed:
@@ -122,7 +159,7 @@ class Run:
             tags |= {"mlflow.source.name": Path(sys.argv[0]).name}
             experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME", "") or store.EXPERIMENT
             where = {"experiment": experiment, "experiment_id": os.environ.get("MLFLOW_EXPERIMENT_ID", "")}
-            origin = {"name": self.name, "adopt": launched, "parent": parent.uuid if parent else ""}
+            origin = {"name": self.name, "adopt": launched, "parent": parent}
             self.journal.append("create", uuid=self.uuid, tags=tags, **origin, **where)
         options = dataclasses.asdict(cfg)
         self.journal.append(
@@ -149,26 +186,31 @@ def run(
     folder: Path,
     tags: dict[str, Any] | None = None,
     parent: Run | None = None,
+    trial: Trial | None = None,
 ) -> Iterator[Run]:
     """A run of MLflow around a block. The same folder again continues the same run.
 
     Status: FINISHED on return or exit code 0; KILLED on SIGINT, SIGTERM, SIGHUP; FAILED otherwise. Launched by
     `mlflow run`, the outermost run is the one that it made; if the folder has a run already, that one goes on, and
-    the one that `mlflow run` made becomes its child "(continued)" with the same status.
+    the one that `mlflow run` made becomes its child "(continued)" with the same status. A trial is named by its search.
     """
-    launched = "" if parent else os.environ.pop("MLFLOW_RUN_ID", "")
-    this, status = Run(folder, name), "FAILED"
-    this.begin(cfg, (tags or {}) | {"mlflow.note.content": description}, parent, launched)
+    launched = "" if parent or trial else os.environ.pop("MLFLOW_RUN_ID", "")
+    this, status, pruned = Run(folder, trial.name if trial else name, trial, parent), "FAILED", False
+    above = parent.uuid if parent else trial.parent if trial else ""
+    told = {"mlflow.note.content": description} | (trial.tags if trial else {}) | (tags or {})
+    this.begin(cfg, told, above, launched)
     with this.stop:
         try:
             yield this
             status = "FINISHED"
         except BaseException as error:
-            status = status_of(error)
-            if isinstance(error, Exception):
+            status, pruned = status_of(error), isinstance(error, Pruned)
+            if isinstance(error, Exception) and not pruned:
                 this.set_tags({"vlx.error": f"{type(error).__name__}: {error}"[:500]})
             raise
         finally:
+            if trial:
+                this.set_tags({"vlx.trial_state": "pruned" if pruned else TRIAL_STATES[status]})
             this.end(status)
 
 
@@ -177,7 +219,7 @@ def sync(folder: Path | str) -> int:
 
     Each goes to the server it was meant for; an http server in MLFLOW_TRACKING_URI takes them all. Raises UserError.
     """
-    paths = sorted(Path(folder).rglob(JOURNAL), key=lambda path: len(path.parts))  # parents first
+    paths = parents_first(Path(folder).rglob(JOURNAL))
     if not paths:
         raise UserError(f"{folder}: no {JOURNAL} there or below; expected the folder of a run, or one above runs.")
     complete, left = 0, ""
@@ -190,6 +232,17 @@ def sync(folder: Path | str) -> int:
     if left:
         raise UserError(f"{complete} of {len(paths)} runs are sent ({left[:300]}); start the server, sync again.")
     return complete
+
+
+def parents_first(paths: Iterable[Path]) -> list[Path]:
+    """Journals in the order in which they can be sent: a child finds its parent there."""
+    made = {path: next(read(path, 0), ({}, 0))[0] for path in paths}
+    above = {op.get("uuid", ""): op.get("parent", "") for op in made.values()}
+
+    def ancestors(uuid: str) -> int:
+        return 1 + ancestors(above[uuid]) if uuid in above else 0
+
+    return sorted(made, key=lambda path: (ancestors(made[path].get("uuid", "")), path))
 
 
 def sync_one(folder: Path) -> str:

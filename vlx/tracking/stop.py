@@ -13,6 +13,10 @@ KINDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PATIENCE = 30.0  # seconds: a run that polled so lately will poll again; a signal waits no longer
 
 
+class Pruned(Exception):
+    """A search has ended this trial: it is not going to be its best."""
+
+
 class Stop:
     """Signals that end a run: inside a training step they wait for its end, a second one of a kind does not."""
 
@@ -60,6 +64,6 @@ class Stop:
 def status_of(error: BaseException) -> str:
     """The status in MLflow of a run that ended so."""
     code = error.code if isinstance(error, SystemExit) else 1
-    if isinstance(error, KeyboardInterrupt) or code in [128 + kind for kind in KINDS]:
+    if isinstance(error, (KeyboardInterrupt, Pruned)) or code in [128 + kind for kind in KINDS]:
         return "KILLED"
     return "FAILED" if code else "FINISHED"

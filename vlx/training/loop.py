@@ -160,6 +160,7 @@ def after_step(
         if scores[metric] > progress.best_value:
             progress.best_value, progress.best_step = scores[metric], step
             save_weights(trainer.modules["model"], best_file(folder, step))
+        run.report(progress.best_value, step=step, last=last)
     save = lambda: checkpoint(trainer, folder)  # noqa: E731
     if step % cfg.checkpoint_every == 0 and not last:
         save()
