@@ -19,7 +19,7 @@ class Output:
     logits: Tensor  # [B,A]
     pooled: Tensor  # [M,H]
     text_hidden: Tensor  # [M,T,H]
-    region_hidden: Tensor  # [M,R,H]
+    region_hidden: Tensor | None  # [M,R,H]; None: LXMERT's, which are made on request
     hidden_states: tuple[Tensor, ...] = ()  # K+1 x [M,L,H], embeddings first
     attentions: tuple[Tensor, ...] = ()  # K x [M,heads,L,L], after softmax
     scores: dict[str, Tensor] = field(default_factory=dict)  # what further heads give, by name
@@ -66,11 +66,7 @@ class SelfAttention(nn.Module):
 
     def forward(self, hidden: Tensor, key_mask: Tensor, context: Tensor | None = None) -> Tensor:
         seen = hidden if context is None else context
-        return self.mix(self.query(hidden), self.key(seen), self.value(seen), key_mask)
-
-    def mix(self, query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor) -> Tensor:
-        """The same of projections already made."""
-        query, key, value = self.split(query), self.split(key), self.split(value)
+        query, key, value = self.split(self.query(hidden)), self.split(self.key(seen)), self.split(self.value(seen))
         dropout = self.dropout if self.training else 0.0
         mask = key_mask[:, None, None, :]
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)

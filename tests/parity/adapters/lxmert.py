@@ -1,0 +1,129 @@
+"""lxmert/*: the model of pre-training with its six losses, both fine-tuning heads, the surgery on the answer head."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from tests.parity.adapters.numbers import close
+from vlx.checkpoints.lxmert import export_lxmert, load_lxmert, load_lxmert_pretraining
+from vlx.corpora.formats.lxmert import convert_answer
+from vlx.models.layers import Output
+from vlx.models.lxmert import HEADS
+from vlx.objectives import cross_entropy, soft_target_bce
+from vlx.objectives.pretraining import lxmert_losses
+
+Batch = dict[str, Tensor]
+NAMES = {
+    "input_ids": "input_ids", "token_type_ids": "token_type_ids", "text_mask": "attention_mask", "boxes": "pos",
+    "regions": "visual_feats", "word_labels": "masked_lm_labels", "matched_labels": "matched_label",
+    "answer_labels": "ans", "object_labels": "obj_label", "object_confidences": "obj_conf",
+    "attribute_labels": "attr_label", "attribute_confidences": "attr_conf", "region_targets": "feat_label",
+    "masked_regions": "feat_mask", "labels": "label", "targets": "target",
+}  # fmt: skip
+SCORES = {"words": "lm", "matched": "matched", "objects": "obj", "attributes": "attr", "features": "feat"}
+SCORES |= {"answers": "answer"}
+LOSSES = SCORES | {"words": "mask_lm", "answers": "qa"}
+STATES = {"pooled": "pooled_output", "text_hidden": "lang_output", "region_hidden": "visn_output"}
+
+
+def check(case: Path) -> None:
+    config = json.loads((case / "config.json").read_text())
+    expected = load_file(case / "expected.safetensors")
+    sizes = {"num_attention_heads": config["num_attention_heads"]}
+    if "all_ans" in config:
+        return check_surgery(case / "pretrain_checkpoint.safetensors", expected, config, sizes)
+    inputs, weights = load_file(case / "inputs.safetensors"), case / "weights.safetensors"
+    if "masked_lm_labels" in inputs:
+        return check_pretraining(weights, batch_of(inputs), expected, sizes, inputs["visual_attention_mask"].bool())
+    check_fine_tuning(weights, batch_of(inputs), expected, sizes)
+
+
+def batch_of(inputs: Batch) -> Batch:
+    """The original's inputs in vlx's names; it attends to every region."""
+    batch = {name: inputs[old] for name, old in NAMES.items() if old in inputs}
+    return batch | {
+        "text_mask": batch["text_mask"].bool(),
+        "region_mask": torch.ones(batch["regions"].shape[:-1], dtype=torch.bool),
+    }
+
+
+def whole(model: nn.Module, report: Any, weights: Path) -> nn.Module:
+    """The model in eval mode, once it holds all of the file and gives it back."""
+    given, ours = load_file(weights), export_lxmert(model)
+    assert report.share == 1.0 and not report.missing and not report.unexpected
+    assert ours.keys() == given.keys() and all(torch.equal(ours[name], tensor) for name, tensor in given.items())
+    return model.eval()
+
+
+def check_states(output: Output, expected: Batch, prefix: str = "") -> None:
+    for name, old in STATES.items():
+        if prefix + old in expected:
+            close(getattr(output, name), expected[prefix + old], prefix + old)
+
+
+def check_gradients(model: nn.Module, expected: Batch) -> None:
+    gradients = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
+    for name, tensor in expected.items():
+        if name.startswith("grad."):
+            own = name.removeprefix("grad.").removeprefix("lxrt_encoder.model.")
+            close(gradients[own], tensor, name, rtol=1e-3, atol=1e-6)
+    norm = torch.stack([gradient.norm() for gradient in gradients.values()]).norm()
+    close(norm, expected["grad_norm_total"], "norm of the gradients", rtol=1e-3, atol=1e-6)
+
+
+def check_pretraining(weights: Path, batch: Batch, expected: Batch, sizes: dict[str, int], vmask: Tensor) -> None:
+    model = whole(*load_lxmert_pretraining(weights, **sizes), weights)
+    output = model(batch, heads=tuple(HEADS))
+    check_states(output, expected)
+    embeddings = model.bert.embeddings(batch["input_ids"], batch["token_type_ids"])
+    close(embeddings, expected["embedding_output"], "embeddings")
+    regions = model.bert.encoder.visn_fc(batch["regions"], batch["boxes"])
+    close(regions, expected["visual_embedding_output"], "visual embeddings")
+    for name, old in SCORES.items():
+        close(output.scores[name], expected[f"{old}_scores"], f"{old}_scores")
+    losses = lxmert_losses(output.scores, batch)
+    for name, old in LOSSES.items():
+        close(losses[name], expected[f"loss_{old}"], f"loss_{old}")
+    total = torch.stack([*losses.values()]).sum()
+    close(total, expected["loss_total"], "loss_total")
+    total.backward()
+    check_gradients(model, expected)
+    check_states(model(batch | {"region_mask": vmask}, heads=("matched",)), expected, "vmask_")
+    plain = {name: tensor for name, tensor in batch.items() if name != "token_type_ids"}
+    everything = plain | {"text_mask": torch.ones_like(batch["text_mask"])}
+    check_states(model(everything, heads=("matched",)), expected, "nomask_")
+
+
+def check_fine_tuning(weights: Path, batch: Batch, expected: Batch, sizes: dict[str, int]) -> None:
+    model = whole(*load_lxmert(weights, **sizes), weights)
+    output = model(batch, output_regions=True)
+    check_states(output, expected)
+    close(output.logits, expected["logits"], "logits")
+    close(model(batch).logits, expected["logits"], "logits alone")
+    assert torch.equal(output.logits.argmax(1), expected["pred"])
+    if "pair_vector" in expected:
+        close(output.pooled.unflatten(0, (-1, 2)).flatten(1), expected["pair_vector"], "pair vector")
+    if "loss_mce_gqa" in expected:
+        answers = output.logits.shape[1]
+        best = cross_entropy(output.logits, {"labels": batch["targets"].argmax(1)}) * answers
+        close(best, expected["loss_mce_gqa"], "loss_mce_gqa")
+    loss = (soft_target_bce if "targets" in batch else cross_entropy)(output.logits, batch)
+    close(loss, expected["loss"], "loss")
+    loss.backward()
+    check_gradients(model, expected)
+
+
+def check_surgery(weights: Path, expected: Batch, config: dict[str, Any], sizes: dict[str, int]) -> None:
+    table, answers = [entry["ans"] for entry in config["all_ans"]], config["label2ans"]
+    assert len(table) == config["pretrain_num_answers"]
+    model, _ = load_lxmert(weights, tables=(table, answers), **sizes)
+    assert model.config.num_labels == len(answers)
+    ours = export_lxmert(model)
+    for name, tensor in expected.items():
+        assert torch.equal(ours[name], tensor), name
+    for answer, converted in config["convert_ans"]:
+        assert convert_answer(answer) == converted, answer

@@ -1,0 +1,230 @@
+"""LXMERT: a language and a region stream that meet in cross-modality layers (Tan and Bansal 2019).
+
+Parameter names are the original's, so that its checkpoints load nearly as they are. Rows: texts [B,T] or [B,N,T] and
+images [B,R,D] or [B,N,R,D] run through the layers of their own stream as they are and meet as M rows, B*N if either
+has N; so a sentence about two images is read once.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AutoConfig, AutoModel, AutoModelForPreTraining, PretrainedConfig, PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from vlx.models.heads import Head, Sizes, Transform, WordHead, answer_head
+from vlx.models.layers import DenseNorm, Embeddings, Layer, Output, Pooler, SelfAttention, leading, repeat
+
+EPS = 1e-12  # of every LayerNorm, a constant of the original
+REGION_HEADS = {"objects": "obj", "attributes": "attr", "features": "feat"}  # over a transform that they share
+HEADS = {"words": "cls.predictions", "matched": "cls.seq_relationship", "answers": "answer_head.logit_fc"}
+HEADS |= {name: f"obj_predict_head.decoder_dict.{own}" for name, own in REGION_HEADS.items()}  # all of pre-training
+
+
+class LxmertConfig(PretrainedConfig):
+    """BERT's configuration and LXMERT's; defaults are the published model's (lxr955) with VQA's head."""
+
+    model_type = "vlx-lxmert"
+
+    vocab_size: int = 30522
+    hidden_size: int = 768
+    num_hidden_layers: int = 9  # of language
+    region_layers: int = 5
+    cross_layers: int = 5
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_dropout_prob: float | int = 0.1
+    attention_probs_dropout_prob: float | int = 0.1
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    initializer_range: float = 0.02
+    visual_feat_dim: int = 2048
+    visual_pos_dim: int = 4
+    num_labels: int = 3129
+    num_images: int = 1  # whose pooled vectors the head reads together
+    pointing: bool = False  # a logit of each region instead
+    num_qa_labels: int = 9500  # 0: pre-training has no answer head
+    num_object_labels: int = 1600
+    num_attr_labels: int = 400
+    visual_losses: list[str] | tuple[str, ...] = ("obj", "attr", "feat")
+    tie_word_embeddings: bool = True
+
+
+def layers(config: LxmertConfig, count: int) -> nn.ModuleList:
+    sizes = config.hidden_size, config.num_attention_heads, config.intermediate_size
+    dropout, attention = config.hidden_dropout_prob, config.attention_probs_dropout_prob
+    return nn.ModuleList(Layer(*sizes, eps=EPS, dropout=dropout, attention_dropout=attention) for _ in range(count))
+
+
+class CrossLayer(GradientCheckpointingLayer):
+    """Text and regions look at each other, then each at itself, then through its own feed-forward part."""
+
+    def __init__(self, config: LxmertConfig) -> None:
+        super().__init__()
+        hidden, inner, heads = config.hidden_size, config.intermediate_size, config.num_attention_heads
+        norm = {"eps": EPS, "dropout": config.hidden_dropout_prob}
+
+        def attention(name: str) -> nn.ModuleDict:
+            attends = SelfAttention(hidden, heads, dropout=config.attention_probs_dropout_prob)
+            return nn.ModuleDict({name: attends, "output": DenseNorm(hidden, hidden, **norm)})
+
+        self.visual_attention = attention("att")
+        self.lang_self_att, self.visn_self_att = attention("self"), attention("self")
+        self.lang_inter, self.visn_inter = (nn.ModuleDict({"dense": nn.Linear(hidden, inner)}) for _ in range(2))
+        self.lang_output, self.visn_output = (DenseNorm(inner, hidden, **norm) for _ in range(2))
+
+    def forward(
+        self, text: Tensor, text_mask: Tensor, regions: Tensor, region_mask: Tensor, only_text: bool
+    ) -> tuple[Tensor, Tensor]:
+        """text [M,T,H], regions [M,R,H] -> both, or only_text anew; each looks at the other as it came in."""
+        attention, output = self.visual_attention["att"], self.visual_attention["output"]  # of both directions
+        seen = output(attention(text, region_mask, regions), text)
+        if only_text:
+            return self.alone("lang", seen, text_mask), regions
+        heard = output(attention(regions, text_mask, text), regions)
+        return self.alone("lang", seen, text_mask), self.alone("visn", heard, region_mask)
+
+    def alone(self, side: str, hidden: Tensor, key_mask: Tensor) -> Tensor:
+        attention, inner, output = (getattr(self, f"{side}_{part}") for part in ("self_att", "inter", "output"))
+        attended = attention["output"](attention["self"](hidden, key_mask), hidden)
+        return output(F.gelu(inner["dense"](attended)), attended)
+
+
+class RegionEmbeddings(nn.Module):
+    """The mean of features and boxes, each projected and normed: [..,R,D] and [..,R,4] -> [..,R,H]."""
+
+    def __init__(self, config: LxmertConfig) -> None:
+        super().__init__()
+        self.visn_fc = nn.Linear(config.visual_feat_dim, config.hidden_size)
+        self.visn_layer_norm = nn.LayerNorm(config.hidden_size, eps=EPS)
+        self.box_fc = nn.Linear(config.visual_pos_dim, config.hidden_size)
+        self.box_layer_norm = nn.LayerNorm(config.hidden_size, eps=EPS)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, features: Tensor, boxes: Tensor) -> Tensor:
+        dtype = self.visn_fc.weight.dtype
+        seen, placed = self.visn_fc(features.to(dtype)), self.box_fc(boxes.to(dtype))
+        return self.dropout((self.visn_layer_norm(seen) + self.box_layer_norm(placed)) / 2)
+
+
+class Encoder(nn.Module):
+    def __init__(self, config: LxmertConfig) -> None:
+        super().__init__()
+        self.visn_fc = RegionEmbeddings(config)
+        self.layer = layers(config, config.num_hidden_layers)
+        self.r_layers = layers(config, config.region_layers)
+        self.x_layers = nn.ModuleList(CrossLayer(config) for _ in range(config.cross_layers))
+
+
+class Bert(nn.Module):
+    """Both streams: the original's LXRTModel."""
+
+    def __init__(self, config: LxmertConfig) -> None:
+        super().__init__()
+        self.embeddings = Embeddings(
+            config.vocab_size, config.hidden_size, config.max_position_embeddings, config.type_vocab_size,
+            eps=EPS, dropout=config.hidden_dropout_prob, first_rows_fixed=True,
+        )  # fmt: skip
+        self.encoder = Encoder(config)
+        self.pooler = Pooler(config.hidden_size)
+
+    def forward(self, batch: dict[str, Tensor], *, only_text: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        """pooled [M,H], text [M,T,H], regions [M,R,H]; only_text: the regions as the last layer found them.
+
+        batch: input_ids and text_mask [B,T] or [B,N,T]; regions [..,R,D], boxes [..,R,4] and region_mask [..,R];
+        optional token_type_ids, like input_ids.
+        """
+        rows, last = leading(batch).numel(), len(self.encoder.x_layers) - 1
+        types = batch.get("token_type_ids", torch.zeros_like(batch["input_ids"]))
+        text = self.embeddings(batch["input_ids"].flatten(0, -2), types.flatten(0, -2))
+        regions = self.encoder.visn_fc(batch["regions"].flatten(0, -3), batch["boxes"].flatten(0, -3))
+        text_mask, region_mask = batch["text_mask"].flatten(0, -2), batch["region_mask"].flatten(0, -2)
+        for layer in self.encoder.layer:
+            text = layer(text, text_mask)
+        for layer in self.encoder.r_layers:
+            regions = layer(regions, region_mask)
+        text, text_mask, regions, region_mask = (repeat(x, rows) for x in (text, text_mask, regions, region_mask))
+        for number, layer in enumerate(self.encoder.x_layers):
+            text, regions = layer(text, text_mask, regions, region_mask, only_text and number == last)
+        return self.pooler(text), text, regions
+
+
+class Lxmert(PreTrainedModel):
+    """Answers from the pooled vector of one image, or of N together (NLVR2: 2)."""
+
+    config_class = LxmertConfig
+    base_model_prefix = "bert"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+
+    def __init__(self, config: LxmertConfig) -> None:
+        super().__init__(config)
+        self.bert = Bert(config)
+        width = config.hidden_size
+        answers = answer_head(config.num_images * width, 2 * width, config.num_labels, eps=EPS)
+        self.logit_fc = nn.Linear(width, 1) if config.pointing else answers
+        self.post_init()
+
+    def forward(self, batch: dict[str, Tensor], *, output_regions: bool = False) -> Output:
+        """Score a batch as Bert.forward reads it. region_hidden, which answers do not need, on request."""
+        wanted = output_regions or self.config.pointing
+        pooled, text, regions = self.bert(batch, only_text=not wanted)
+        return Output(self.logits(batch, pooled, regions), pooled, text, regions if wanted else None)
+
+    def logits(self, batch: dict[str, Tensor], pooled: Tensor, regions: Tensor) -> Tensor:
+        """[M,A], or [B,A] of N images; pointing: [M,R], the least there is where no region is."""
+        if self.config.pointing:
+            scores = self.logit_fc(regions).squeeze(-1)
+            mask = repeat(batch["region_mask"].flatten(0, -2), len(scores))
+            return scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+        images = self.config.num_images
+        return self.logit_fc(pooled if images == 1 else pooled.unflatten(0, leading(batch)).flatten(1))  # [B,N*H]
+
+
+class LxmertForPreTraining(PreTrainedModel):
+    """All heads of pre-training that the configuration names."""
+
+    config_class = LxmertConfig
+    base_model_prefix = "bert"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _tied_weights_keys = {"cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight"}
+
+    def __init__(self, config: LxmertConfig) -> None:
+        super().__init__(config)
+        self.bert, width = Bert(config), config.hidden_size
+        words = WordHead(width, config.vocab_size, eps=EPS)
+        self.cls = nn.ModuleDict({"predictions": words, "seq_relationship": nn.Linear(width, 2)})
+        sizes = {"obj": config.num_object_labels, "attr": config.num_attr_labels, "feat": config.visual_feat_dim}
+        decoders = nn.ModuleDict({name: nn.Linear(width, sizes[name]) for name in config.visual_losses})
+        if decoders:
+            self.obj_predict_head = nn.ModuleDict({"transform": Transform(width, eps=EPS), "decoder_dict": decoders})
+        if answers := config.num_qa_labels:
+            self.answer_head = nn.ModuleDict({"logit_fc": answer_head(width, 2 * width, answers, eps=EPS)})
+        self.post_init()
+
+    def forward(self, batch: dict[str, Tensor], *, heads: Sequence[str]) -> Output:
+        """Scores of `heads`; logits are the first one's. batch: as Bert.forward reads it."""
+        pooled, text, regions = self.bert(batch)
+        told = self.obj_predict_head["transform"](regions) if REGION_HEADS.keys() & set(heads) else regions
+        reads = {"words": text} | dict.fromkeys(REGION_HEADS, told)
+        scores = {name: self.get_submodule(HEADS[name])(reads.get(name, pooled)) for name in heads}
+        return Output(scores[heads[0]], pooled, text, regions, scores=scores)
+
+
+def configure(head: Head, sizes: Sizes) -> LxmertConfig:
+    """A new model for any head."""
+    return LxmertConfig(
+        vocab_size=sizes.vocab_size, max_position_embeddings=sizes.positions, visual_feat_dim=sizes.region_dim,
+        hidden_size=sizes.hidden, num_hidden_layers=sizes.layers, region_layers=sizes.region_layers,
+        cross_layers=sizes.cross_layers, num_attention_heads=sizes.heads, intermediate_size=sizes.intermediate,
+        initializer_range=sizes.initializer_range, hidden_dropout_prob=sizes.dropout,
+        attention_probs_dropout_prob=sizes.attention_dropout, num_labels=head.labels, num_images=head.images,
+        pointing=head.kind == "point",
+    )  # fmt: skip
+
+
+AutoConfig.register(LxmertConfig.model_type, LxmertConfig)
+for auto, model in ((AutoModel, Lxmert), (AutoModelForPreTraining, LxmertForPreTraining)):
+    auto.register(LxmertConfig, model, exist_ok=True)  # transformers has a LxmertConfig of its own
