@@ -7,14 +7,14 @@ from vlx.config import FinetuneConfig, launch
 from vlx.training import recipes, results
 
 
-def main(cfg: FinetuneConfig) -> float:
+def main(cfg: FinetuneConfig, trial: tracking.Trial | None = None) -> float:
     """Returns the validation accuracy of the best step."""
     corpus = recipes.corpus_of(cfg)
     task = tasks.load(cfg.task, corpus.answers(cfg.task))
     stem = f"finetune-{cfg.task}-{workspace.key(cfg.as_dict(), corpus.fingerprint)}"
     title = f"{cfg.model} on {cfg.task}, {cfg.layers} layers"
     with workspace.claim(Path(cfg.work_dir) / "runs", stem, resume=cfg.resume == "auto") as folder:
-        with tracking.run(cfg, name=title, folder=folder, description=cfg.description) as run:
+        with tracking.run(cfg, name=title, folder=folder, description=cfg.description, trial=trial) as run:
             result = recipes.finetune(cfg, task, corpus, run, title=cfg.role)
         results.finish(folder, result)
     results.show([result], run, title)

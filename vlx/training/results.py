@@ -42,11 +42,16 @@ def publish(
     run: tracking.Run, loaded: Loaded, data: Data, task: Task, best: Best,
     *, role: str, title: str, tags: dict[str, str],
 ) -> Result:  # fmt: skip
-    """Score the best weights on the test split, log all about them, register them as vlx-<task>-<role>."""
-    folder = checkpoints.save(run.folder / "model", loaded.model, loaded.tokenizer, loaded.meta)
-    scores = score(run, loaded, data.test, task, stage="test", step=best.step)
+    """Score the best weights on the test split, log all about them, register them as vlx-<task>-<role>.
+
+    Of a search's trial only size and speed: the test split has no part in choosing.
+    """
     size, latency = parameters(loaded.model), latency_ms(loaded.model, data.test)
     run.log_metrics({"model/parameters": float(size), "model/latency_ms": latency}, step=best.step)
+    if run.trial and not run.trial.publishes:
+        return Result(title, {}, best.value, size, latency, str(run.folder), run.id, "", None)
+    folder = checkpoints.save(run.folder / "model", loaded.model, loaded.tokenizer, loaded.meta)
+    scores = score(run, loaded, data.test, task, stage="test", step=best.step)
     warning = chance_warning(task, data.validation, best.value)
     warning = warning or (chance_warning(task, data.test, scores[task.metric]) if scores else "")
     facts = {
@@ -139,7 +144,9 @@ def read_result(folder: Path) -> Result | None:
 
 
 def show(results: Sequence[Result], run: tracking.Run, title: str) -> None:
-    """The table that ends a run, the registered version, and where to look."""
+    """The table that ends a run, the registered version, and where to look; of a trial its search tells."""
+    if run.trial:
+        return
     table = Table(title=title)
     names = list(dict.fromkeys(name for result in results for name in result.scores))[:SHOWN]
     for heading in ("", *names, "validation", "parameters", "latency"):
