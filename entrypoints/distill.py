@@ -8,16 +8,17 @@ from vlx.training import recipes, results
 from vlx.training.batching import open_data
 
 
-def main(cfg: DistillConfig) -> float:
+def main(cfg: DistillConfig, trial: tracking.Trial | None = None) -> float:
     """Teacher, student without distillation, distilled student. Returns the student's validation accuracy."""
     corpus = recipes.corpus_of(cfg)
     task = tasks.load(cfg.task, corpus.answers(cfg.task))
     stem = f"distill-{cfg.task}-{workspace.key(cfg.as_dict(), corpus.fingerprint)}"
     title = f"{cfg.method}{' + reptile' if cfg.reptile else ''} on {cfg.task}, {cfg.student_layers}-layer student"
     with workspace.claim(Path(cfg.work_dir) / "runs", stem, resume=cfg.resume == "auto") as folder:
-        with tracking.run(cfg, name=title, folder=folder, description=cfg.description or recipes.describe(cfg)) as run:
+        about = cfg.description or recipes.describe(cfg)
+        with tracking.run(cfg, name=title, folder=folder, description=about, trial=trial) as run:
             teacher, trained = recipes.obtain_teacher(cfg, task, corpus)
-            data = open_data(corpus, task, teacher.tokenizer, cfg)
+            data = open_data(corpus, task, teacher.words, cfg)
             recipes.log_inputs(run, data)
             rows = [trained or results.measure(teacher, data, task, title="teacher")]
             if cfg.baseline:

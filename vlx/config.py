@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import re
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -35,12 +36,7 @@ class Config:
 
     def __post_init__(self) -> None:
         for spec in dataclasses.fields(self):
-            value, meta = getattr(self, spec.name), spec.metadata
-            if meta["choices"] and value not in meta["choices"]:
-                close = did_you_mean(str(value), meta["choices"])
-                raise ConfigError(f"{spec.name}={value}: expected one of {', '.join(meta['choices'])}.{close}")
-            if isinstance(value, (int, float)) and not meta["low"] <= value <= meta["high"]:
-                raise ConfigError(f"{spec.name}={value}: expected a value {describe_range(meta['low'], meta['high'])}.")
+            check_value(spec, getattr(self, spec.name))
 
     def as_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -50,6 +46,8 @@ TASKS = (
     *("nlvr2", "nlvr", "vqa", "gqa", "vqa_rad", "retrieval", "snli_ve", "guesswhat"),
     *("refcoco", "refcoco+", "refcocog", "visual7w", "guesswhat_pointing"),
 )
+SYSTEMS = ("oscar", "lxmert", "vilbert", "clip_vil", "vle")
+SEARCHED = ("distill", "finetune")
 METHODS = ("kd", "pkd", "tinybert", "mkd")
 TINY = 1e-12  # the lower limit of what must be positive
 
@@ -187,6 +185,26 @@ class DistillConfig(TrainFields, ModelFields, DataFields):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ImportConfig(RunFields):
+    """Register an original checkpoint as a model version."""
+
+    system: str = option("lxmert", "whose checkpoint it is", choices=SYSTEMS)
+    weights: str = option("", "the original file or folder")
+    task: str = option("", "what it was fine-tuned for; empty: a pre-trained model", choices=("", *TASKS))
+    vocab: str = option("", "BERT's vocab.txt; empty: beside the weights (VLE brings its own tokenizer)")
+    answers: str = option("", "JSON of the answer of every label, as trainval_label2ans.json")
+    detector: str = option("external", "that made the regions it reads")
+    max_text_tokens: int = option(20, "text length it was trained with, [CLS] and [SEP] included", low=3)
+    max_regions: int = option(36, "regions it was trained with", low=1)
+    name: str = option("", "registered name; empty: vlx-<system>-original")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.weights:
+            raise ConfigError("weights: expected the original file or folder; give -P weights=PATH.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluateConfig(DataFields):
     """Score a model on a split."""
 
@@ -222,9 +240,49 @@ class SyncConfig(Config):
     folder: str = option("outputs", "a run's folder, or one above many")
 
 
+@dataclass(frozen=True, kw_only=True)
+class SearchConfig(Config):
+    """Find better settings of a verb. Options that are not here are the verb's, and are held at what is given."""
+
+    verb: str = option("distill", "what is searched", choices=SEARCHED)
+    space: str = option("", "what is varied: a file of vlx/spaces without .yaml, or a path; empty: the verb's own")
+    trials: int = option(20, "settings to try; the first is the preset, or the defaults", low=1)
+    sampler: str = option("tpe", "how settings are chosen", choices=("tpe", "gp", "cmaes", "random", "grid"))
+    pruner: str = option(
+        "auto", "when a trial is given up; auto: asha, wilcoxon between seeds, none with a second aim",
+        choices=("auto", "asha", "hyperband", "median", "wilcoxon", "none"),
+    )  # fmt: skip
+    seeds: int = option(1, "a setting's score is its mean over so many", low=1)
+    against: str = option("", "a second aim, to be small", choices=("", "latency", "parameters"))
+    study: str = option("", "name; the same goes on with the same study. Empty: made of all these options")
+    storage: str = option("", "sqlite under work_dir if empty; journal: a file there; or the URL of any database")
+    workers: int = option(1, "processes on this machine; the same command elsewhere joins the study", low=1)
+    promote: bool = option(False, "train the best settings with fresh seeds, register the winner, promote if better")
+    seed: int = option(0, "of the sampler, and the first of the trials'", low=0)
+    work_dir: str = option("outputs", "where the study, corpora and checkpoints are kept")
+    description: str = option("", "shown on the run's page in MLflow")
+    options: str = option("", "the verb's, in one text; or give them one by one, as of the verb itself")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        several, pruner = self.seeds > 1, self.pruner
+        if (pruner == "wilcoxon" and not several) or (pruner in ("asha", "hyperband", "median") and several):
+            raise ConfigError(f"pruner={pruner} and seeds={self.seeds}: wilcoxon is for several seeds, others for one.")
+        if self.against and (pruner not in ("auto", "none") or self.sampler == "cmaes"):
+            clash = f"pruner={pruner} and sampler={self.sampler}"
+            raise ConfigError(f"against={self.against} and {clash}: with two aims no pruner works, and not cmaes.")
+        self.base()
+
+    def base(self) -> Config:
+        """The verb's config, from which the search starts. Raises ConfigError."""
+        shared = [f"--seed={self.seed}", f"--work_dir={self.work_dir}"]
+        return parse(VERBS[self.verb], [*shlex.split(self.options), *shared])
+
+
 VERBS: dict[str, type[Config]] = {
     "prepare": PrepareConfig, "finetune": FinetuneConfig, "distill": DistillConfig,
-    "evaluate": EvaluateConfig, "predict": PredictConfig, "promote": PromoteConfig, "sync": SyncConfig,
+    "import": ImportConfig, "evaluate": EvaluateConfig, "predict": PredictConfig, "promote": PromoteConfig,
+    "search": SearchConfig, "sync": SyncConfig,
 }  # fmt: skip
 C = TypeVar("C", bound=Config)
 
@@ -234,9 +292,8 @@ def parse(schema: type[C], argv: Sequence[str] | None = None) -> C:
     words = list(sys.argv[1:] if argv is None else argv)
     parser = jsonargparse.ArgumentParser(exit_on_error=False, description=schema.__doc__)
     names = [spec.name for spec in dataclasses.fields(schema)]
-    check_known(
-        [word[2:].split("=")[0] for word in words if word.startswith("--") and word != "--help"], names, "option"
-    )
+    words = hand_on(words, names) if schema is SearchConfig else words
+    check_known([key for key in keys_of(words) if key != "help"], names, "option")
     for spec in dataclasses.fields(schema):
         parser.add_argument(f"--{spec.name}", type=spec.type, default=spec.default, help=describe(spec))
     try:
@@ -250,6 +307,27 @@ def parse(schema: type[C], argv: Sequence[str] | None = None) -> C:
             raise ConfigError(one_line(str(error))) from error
         article = "an" if wrong[2] == "int" else "a"
         raise ConfigError(f"{wrong[1]}={wrong[3]}: expected {article} {wrong[2]}.") from error
+
+
+def hand_on(words: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Options that are none of `names` become one, --options, for the verb that is searched."""
+    mine: list[str] = []
+    others: list[str] = []
+    chosen = mine
+    for word in words:
+        if word.startswith("--"):
+            chosen = mine if keys_of([word])[0] in (*names, "help") else others
+        chosen.append(word)
+    known = [spec.name for verb in SEARCHED for spec in dataclasses.fields(VERBS[verb])]
+    check_known(keys_of(others), [*names, *known], "option")
+    if others and "options" in keys_of(mine):
+        raise ConfigError(f"options and {others[0]}: give the verb's options one by one, or all in options.")
+    return [*mine, f"--options={shlex.join(others)}"] if others else mine
+
+
+def keys_of(words: Sequence[str]) -> list[str]:
+    """The options that `--key=value` and `--key value` words name."""
+    return [word[2:].split("=")[0] for word in words if word.startswith("--")]
 
 
 def read_preset(name: str, names: Sequence[str], task: str) -> dict[str, Any]:
@@ -276,6 +354,16 @@ def check_known(given: Sequence[str], names: Sequence[str], what: str) -> None:
     for key in given:
         if key not in names:
             raise ConfigError(f"unknown {what}: {key}.{did_you_mean(key, names) or ' See --help.'}")
+
+
+def check_value(spec: dataclasses.Field[Any], value: Any) -> None:
+    """Raises ConfigError unless the value is one of the option's legal ones."""
+    meta = spec.metadata
+    if meta["choices"] and value not in meta["choices"]:
+        close = did_you_mean(str(value), meta["choices"])
+        raise ConfigError(f"{spec.name}={value}: expected one of {', '.join(meta['choices'])}.{close}")
+    if isinstance(value, (int, float)) and not meta["low"] <= value <= meta["high"]:
+        raise ConfigError(f"{spec.name}={value}: expected a value {describe_range(meta['low'], meta['high'])}.")
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:

@@ -9,8 +9,10 @@ from typing import Any
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from vlx import tracking
+from vlx.checkpoints.originals import digest, read_answers, read_original, shapes_of
 from vlx.checkpoints.oscar import load_oscar, read_weights
 from vlx.checkpoints.report import LoadReport, load_weights
+from vlx.config import ImportConfig
 from vlx.errors import CheckpointError
 from vlx.models.oscar import Oscar
 from vlx.tokenization import WordPiece
@@ -25,16 +27,24 @@ class Loaded:
     max_regions, data_fingerprint, and where it was loaded from, `uri`."""
 
     model: PreTrainedModel
-    tokenizer: WordPiece
+    tokenizer: WordPiece | None  # None: of a system with a tokenizer of its own
     meta: dict[str, Any]
     report: LoadReport
 
+    @property
+    def words(self) -> WordPiece:
+        """The tokenizer of a system that reads words and regions. Raises CheckpointError if it is another."""
+        if self.tokenizer is None:
+            raise CheckpointError(f"{self.meta.get('uri', '')}: {self.meta['system']} has no WordPiece vocabulary.")
+        return self.tokenizer
 
-def save(folder: Path, model: PreTrainedModel, tokenizer: WordPiece, meta: dict[str, Any]) -> Path:
+
+def save(folder: Path, model: PreTrainedModel, tokenizer: WordPiece | None, meta: dict[str, Any]) -> Path:
     """Write config.json, model.safetensors, vocab.txt and, last, vlx.json."""
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
-    tokenizer.save(folder)
+    if tokenizer:
+        tokenizer.save(folder)
     (folder / META).write_text(json.dumps(meta, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return folder
 
@@ -65,7 +75,24 @@ def load_own(folder: Path) -> Loaded:
     model = AutoModel.from_config(AutoConfig.from_pretrained(folder))
     tied = tuple(model.all_tied_weights_keys)  # are written once, under the other name
     report = load_weights(model, read_weights(folder / "model.safetensors"), source=str(folder), may_miss=tied)
-    return Loaded(model, WordPiece.load(folder / "vocab.txt"), meta, report)
+    vocab = folder / "vocab.txt"
+    return Loaded(model, WordPiece.load(vocab) if vocab.is_file() else None, meta, report)
+
+
+def original(cfg: ImportConfig) -> Loaded:
+    """An original checkpoint of any system, with its vocabulary and what its task needs."""
+    path = Path(cfg.weights)
+    model, report = read_original(cfg.system, path)
+    log.info("%s", report.summary())
+    beside = (path if path.is_dir() else path.parent) / "vocab.txt"
+    tokenizer = None if cfg.system == "vle" else WordPiece.load(Path(cfg.vocab) if cfg.vocab else beside)
+    answers = read_answers(Path(cfg.answers)) if cfg.answers else []
+    labels = getattr(model.config, "num_labels", 0)
+    if answers and len(answers) != labels:
+        raise CheckpointError(f"{cfg.answers}: {len(answers):,} answers, the model has {labels:,}. Take its own file.")
+    lengths = {"max_text_tokens": cfg.max_text_tokens, "max_regions": cfg.max_regions}
+    meta = {"system": cfg.system, "task": cfg.task, "detector": cfg.detector, "answers": answers, **lengths}
+    return Loaded(model, tokenizer, meta | {"soft_targets": cfg.task == "vqa"} | shapes_of(model), report)
 
 
 def original_meta(model: Oscar) -> dict[str, Any]:
@@ -77,4 +104,4 @@ def original_meta(model: Oscar) -> dict[str, Any]:
     return {"system": "oscar", "task": task, "detector": "external", **shapes, **lengths}
 
 
-__all__ = ["LoadReport", "Loaded", "load", "save"]
+__all__ = ["LoadReport", "Loaded", "digest", "load", "original", "save"]

@@ -6,6 +6,7 @@ has N; so a sentence about two images is read once.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -220,9 +221,13 @@ def configure(head: Head, sizes: Sizes) -> LxmertConfig:
         hidden_size=sizes.hidden, num_hidden_layers=sizes.layers, region_layers=sizes.region_layers,
         cross_layers=sizes.cross_layers, num_attention_heads=sizes.heads, intermediate_size=sizes.intermediate,
         initializer_range=sizes.initializer_range, hidden_dropout_prob=sizes.dropout,
-        attention_probs_dropout_prob=sizes.attention_dropout, num_labels=head.labels, num_images=head.images,
-        pointing=head.kind == "point",
+        attention_probs_dropout_prob=sizes.attention_dropout, **with_head(head),
     )  # fmt: skip
+
+
+def with_head(head: Head) -> dict[str, Any]:
+    """The options of a configuration that are the head's."""
+    return {"num_images": head.images, "num_labels": head.labels, "pointing": head.kind == "point"}
 
 
 AutoConfig.register(LxmertConfig.model_type, LxmertConfig)

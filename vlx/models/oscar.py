@@ -169,8 +169,13 @@ def configure(head: Head, sizes: Sizes) -> OscarConfig:
         hidden_size=sizes.hidden, num_hidden_layers=sizes.layers, num_attention_heads=sizes.heads,
         intermediate_size=sizes.intermediate, initializer_range=sizes.initializer_range,
         hidden_dropout_prob=sizes.dropout, attention_probs_dropout_prob=sizes.attention_dropout,
-        classifier=sizes.classifier, num_choice=head.images, num_labels=head.labels, pointing=head.kind == "point",
+        classifier=sizes.classifier, **with_head(head),
     )  # fmt: skip
+
+
+def with_head(head: Head) -> dict[str, Any]:
+    """The options of a configuration that are the head's."""
+    return {"num_choice": head.images, "num_labels": head.labels, "pointing": head.kind == "point"}
 
 
 AutoConfig.register(OscarConfig.model_type, OscarConfig)

@@ -328,7 +328,6 @@ class Vilbert(PreTrainedModel):
 
 def configure(head: Head, sizes: Sizes) -> VilbertConfig:
     """A new model whose streams are equally wide; the bridges stand before the last text layers."""
-    kind = {"choose": "match", "point": "regions"}.get(head.kind, {1: "answers", 2: "pair", 3: "triple"}[head.images])
     bridges = sizes.cross_layers
     return VilbertConfig(
         vocab_size=sizes.vocab_size, hidden_size=sizes.hidden, num_hidden_layers=sizes.layers,
@@ -340,8 +339,14 @@ def configure(head: Head, sizes: Sizes) -> VilbertConfig:
         v_attention_probs_dropout_prob=sizes.attention_dropout, bi_hidden_size=sizes.hidden,
         bi_num_attention_heads=sizes.heads, v_biattention_id=list(range(bridges)),
         t_biattention_id=list(range(sizes.layers - bridges, sizes.layers)),
-        heads={"answer": (kind, head.labels)}, head="answer",
+        **with_head(head),
     )  # fmt: skip
+
+
+def with_head(head: Head) -> dict[str, Any]:
+    """The options of a configuration that are the head's."""
+    kind = {"choose": "match", "point": "regions"}.get(head.kind, {1: "answers", 2: "pair", 3: "triple"}[head.images])
+    return {"heads": {"answer": (kind, head.labels)}, "head": "answer"}
 
 
 AutoConfig.register(VilbertConfig.model_type, VilbertConfig)

@@ -37,7 +37,7 @@ def answer(cfg: PredictConfig) -> list[tuple[str, float]]:
     if len(shelf.found) != task.head.images:
         raise ConfigError(f"images: found {len(shelf.found)}, task {task.name} is about {task.head.images}.")
     example = Dataset.from_list([Example("0", cfg.text, list(shelf.found))._asdict()])
-    rows = task.encode(example, loaded.tokenizer, limit=loaded.meta["max_text_tokens"])
+    rows = task.encode(example, loaded.words, limit=loaded.meta["max_text_tokens"])
     batch = collate(rows, shelf, max_regions=loaded.meta["max_regions"], labels=task.head.labels)
     loaded.model.eval()
     with torch.inference_mode():

@@ -71,9 +71,19 @@ def meta_of(cfg: ModelFields, task: tasks.Task, corpus: Corpus) -> dict[str, Any
     return meta | {"region_dim": corpus.region_dim, "data_fingerprint": corpus.fingerprint}
 
 
-def load_for(uri: str, task: tasks.Task, corpus: Corpus, *, new_head: bool = False) -> Loaded:
+def start_from(cfg: FinetuneConfig, task: tasks.Task, corpus: Corpus) -> Loaded:
+    """The given weights; of another task, or of other answers, with a new head."""
+    loaded = reading(checkpoints.load(cfg.weights, new_head=True), corpus)
+    if (loaded.meta["task"], loaded.meta["answers"]) != (task.name, list(task.answers)):
+        model = models.with_new_head(loaded.model, loaded.meta["system"], task.head, seed=cfg.seed)
+        log.info("%s: its head is another task's; this one starts with a new head.", cfg.weights)
+        loaded = dataclasses.replace(loaded, model=model)
+    return loaded
+
+
+def load_for(uri: str, task: tasks.Task, corpus: Corpus) -> Loaded:
     """A model that fits this task and these regions. Raises CheckpointError if it is another task's."""
-    return fitting(checkpoints.load(uri, new_head=new_head), task, corpus)
+    return fitting(checkpoints.load(uri), task, corpus)
 
 
 def fitting(loaded: Loaded, task: tasks.Task, corpus: Corpus) -> Loaded:
@@ -81,9 +91,15 @@ def fitting(loaded: Loaded, task: tasks.Task, corpus: Corpus) -> Loaded:
     if loaded.meta["task"] != task.name:
         other = loaded.meta["task"] or f"{loaded.meta['num_images']} images, {loaded.model.config.num_labels} answers"
         raise CheckpointError(f"{uri}: a model of another task ({other}); expected one of task={task.name}.")
+    return reading(loaded, corpus)
+
+
+def reading(loaded: Loaded, corpus: Corpus) -> Loaded:
+    """Raises CheckpointError if the model cannot read the corpus's regions."""
     if loaded.meta["region_dim"] != corpus.region_dim:
         dims = f"{loaded.meta['region_dim']} features a region, the corpus has {corpus.region_dim}"
-        raise CheckpointError(f"{uri}: reads {dims}; prepare the corpus with the features it was trained on.")
+        uri, hint = loaded.meta["uri"], "prepare the corpus with the features it was trained on"
+        raise CheckpointError(f"{uri}: reads {dims}; {hint}.")
     return loaded
 
 
@@ -98,7 +114,7 @@ def open_for(loaded: Loaded, corpus: Corpus, task: tasks.Task, cfg: EvaluateConf
     """A split as this model reads it."""
     sizes = {key: loaded.meta[key] for key in ("max_text_tokens", "max_regions")}
     limits, name = {"limit": cfg.limit, "images": cfg.test_images}, cfg.split or task.splits.test
-    return open_split(corpus, task, name, loaded.tokenizer, **sizes, **limits)
+    return open_split(corpus, task, name, loaded.words, **sizes, **limits)
 
 
 def learn(
@@ -115,9 +131,9 @@ def learn(
 
 def finetune(cfg: FinetuneConfig, task: tasks.Task, corpus: Corpus, run: tracking.Run, *, title: str) -> Result:
     """Train on labels alone, then publish."""
-    given = load_for(cfg.weights, task, corpus, new_head=True) if cfg.weights else new_model(cfg, task, corpus)
+    given = start_from(cfg, task, corpus) if cfg.weights else new_model(cfg, task, corpus)
     learner = dataclasses.replace(given, meta=meta_of(cfg, task, corpus))
-    data = open_data(corpus, task, learner.tokenizer, cfg)
+    data = open_data(corpus, task, learner.words, cfg)
     log_inputs(run, data)
     best = learn(learner.model, supervised(task.loss), data, task, cfg, run, title)
     return publish(run, learner, data, task, best, role=cfg.role, title=title, tags={})
@@ -126,7 +142,9 @@ def finetune(cfg: FinetuneConfig, task: tasks.Task, corpus: Corpus, run: trackin
 def obtain_teacher(cfg: DistillConfig, task: tasks.Task, corpus: Corpus) -> tuple[Loaded, Result | None]:
     """The given teacher, or the one kept for this corpus and these options, or a new one, in a run of its own."""
     if cfg.teacher:
-        return load_for(cfg.teacher, task, corpus), None
+        given = load_for(cfg.teacher, task, corpus)
+        same = given.meta.get("data_fingerprint") == corpus.fingerprint
+        return given, read_result(Path(cfg.teacher).parent) if same else None  # measured here already
     own = teacher_config(cfg)
     stem = f"{task.name}-{workspace.key(own.as_dict(), corpus.fingerprint)}"
     with workspace.hold(Path(cfg.work_dir) / "teachers" / stem) as folder:
@@ -139,6 +157,15 @@ def obtain_teacher(cfg: DistillConfig, task: tasks.Task, corpus: Corpus) -> tupl
         else:
             log.info("teacher: kept from an earlier run, %s.", folder)
     return load_for(result.model, task, corpus), result
+
+
+def with_teacher(cfg: DistillConfig) -> DistillConfig:
+    """The same distillation with its teacher trained and given: no option that is changed later asks for another."""
+    if cfg.teacher:
+        return cfg
+    corpus = corpus_of(cfg)
+    _, trained = obtain_teacher(cfg, tasks.load(cfg.task, corpus.answers(cfg.task)), corpus)
+    return dataclasses.replace(cfg, teacher=trained.model) if trained else cfg
 
 
 def teacher_config(cfg: DistillConfig) -> FinetuneConfig:
