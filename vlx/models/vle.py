@@ -139,7 +139,7 @@ class Trunk(nn.Module):
         if "box_patches" in batch:
             patches = batch["box_patches"].flatten(0, -3)  # [M,K,P]
             weights = patches.to(states.dtype) / patches.sum(-1, keepdim=True).clamp(min=1)
-            states = torch.cat([states, weights.to(states.dtype) @ states[:, 1:]], 1)
+            states = torch.cat([states, weights @ states[:, 1:]], 1)
             mask = torch.cat([mask, patches.any(-1)], 1)
             boxes = types.new_ones(patches.shape[:2])
             types = torch.cat([types, batch["box_types"].flatten(0, -2) if "box_types" in batch else boxes], 1)
