@@ -50,7 +50,9 @@ def read(files: dict[str, Path], writer: CorpusWriter, *, name: str, removed: Co
 def annotations(path: Path) -> dict[str, Record]:
     """By id: the picture and its size in pixels, the object's box in 0..1 and category."""
     content, found, names = load_json(path, dict), dict[str, Record](), dict[str, str]()
-    sizes = {whole_or_text(one, "id", where): sides(one, where) for where, one in listed(content, "images", path)}
+    sizes, images, numbers = dict[str, tuple[int, int]](), set[str](), set[str]()
+    for where, one in listed(content, "images", path):
+        sizes[unique(whole_or_text(one, "id", where), images, where, "image")] = sides(one, where)
     for where, one in listed(content, "categories", path):
         names[whole_or_text(one, "id", where)] = field(one, "name", where)[0]
     for where, one in listed(content, "annotations", path):
@@ -58,7 +60,8 @@ def annotations(path: Path) -> dict[str, Record]:
         if image not in sizes or category not in names:
             raise CorpusError(f"{where}: image {image} or category {category} is not in the file. Get it again.")
         box = box_of(one.get("bbox"), sizes[image], where)
-        found[number] = {"image": image, "size": sizes[image], "box": box, "category": names[category]}
+        about = {"image": image, "size": sizes[image], "box": box, "category": names[category]}
+        found[unique(number, numbers, where, "annotation")] = about
     return found
 
 

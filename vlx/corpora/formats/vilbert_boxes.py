@@ -78,31 +78,34 @@ def find_boxes(folder: Path, parts: Places, *, needed: Places = NOTHING, perhaps
 def read_visual7w(files: Files, writer: CorpusWriter) -> str:
     """Images come first, since no other file tells their sizes."""
     path, splits = files["questions"], {split: list[Example]() for split in SPLITS_7W}
-    content, images = load_json(path, dict), dict[str, tuple[str, Record]]()
+    content, images, seen = load_json(path, dict), dict[str, tuple[str, Record]](), set[str]()
     for where, one in listed(content, "images", path):
-        images[f"{V7W}{whole_or_text(one, 'image_id', where)}"] = where, one
+        images[unique(f"{V7W}{whole_or_text(one, 'image_id', where)}", seen, where, "image")] = where, one
     detector = add_regions({image: where for image, (where, _) in images.items()}, files, writer)
-    boxes = {one.get("box_id"): one for _, one in listed(content, "boxes", path)}
+    boxes = {whole_or_text(one, "box_id", where): one for where, one in listed(content, "boxes", path)}
     for image, (where, one) in images.items():
         split, size = field(one, "split", where, SPLIT, " or ".join(SPLITS_7W))[0], writer.image_ids[image]
-        splits[split] += [which(asked, image, boxes, size, at) for at, asked in listed(one, "qa_pairs", where)]
+        splits[split] += [which(asked, image, boxes, size, at, seen) for at, asked in listed(one, "qa_pairs", where)]
     add_splits("visual7w", splits, files, writer)
     return detector
 
 
-def which(asked: Record, image: str, boxes: Mapping[Any, Record], size: Size, where: str) -> Example:
+def which(
+    asked: Record, image: str, boxes: Mapping[Any, Record], size: Size, where: str, seen: set[str]
+) -> Example:  # fmt: skip
     """A question with its boxes to choose from, in the order of their ids."""
     others, right = asked.get("multiple_choices"), asked.get("answer")
     choices = [*others, right] if isinstance(others, list) else []
-    if {int} != set(map(type, choices)) or len({*choices}) != CHOICES or not boxes.keys() >= {*choices}:
+    if {int} != set(map(type, choices)) or len({*choices}) != CHOICES or not boxes.keys() >= set(map(str, choices)):
         found = f"multiple_choices {ascii(others)[:60]}, answer {ascii(right)[:20]}"
         raise CorpusError(f"{where}: {found}, expected {CHOICES} boxes of the file in all. Correct the record.")
     width, height = size
     if width is None or height is None:
         raise CorpusError(f"{where}: the size of picture {image} is not known. Add pictures, or regions that tell it.")
-    drawn = [[boxes[box].get(key) for key in ("x", "y", "width", "height")] for box in sorted(choices)]
+    drawn = [[boxes[str(box)].get(key) for key in ("x", "y", "width", "height")] for box in sorted(choices)]
+    name = unique(whole_or_text(asked, "qa_id", where), seen, where, "qa_id")
     return Example(
-        whole_or_text(asked, "qa_id", where), field(asked, "question", where)[0], [image],
+        name, field(asked, "question", where)[0], [image],
         label=sorted(choices).index(right), boxes=[box_of(box, (width, height), where, clip=True) for box in drawn],
         extra=json.dumps({"box_ids": sorted(choices), "size": size}),
     )  # fmt: skip
@@ -115,7 +118,8 @@ def games(path: Path) -> Iterator[Game]:
             raise CorpusError(f"{where}: image is {ascii(picture)[:60]}, expected an object. Correct the line.")
         size = sides(picture, where)
         for at, one in listed(record, "objects", where):
-            boxes[number(one, "id", at)] = box_of(one.get("bbox"), size, at)
+            if boxes.setdefault(number(one, "id", at), box := box_of(one.get("bbox"), size, at)) is not box:
+                raise CorpusError(f"{at}: object {one['id']} found twice, expected once. Correct the line.")
         target = number(record, "object_id", where)
         if target not in boxes:
             raise CorpusError(f"{where}: object_id {target} is none of its {len(boxes)} objects. Correct the line.")
@@ -170,9 +174,7 @@ def choices(path: Path, *, task: str) -> Iterator[Example]:
         file = field(record, "metadata_fn", where, BELOW, "a file of vcr1images")[0]
         picture = annotated(path.parent / "vcr1images", file)
         if record.get("objects") != picture.names:
-            raise CorpusError(
-                f"{where}: objects are not the {len(picture.names)} of {file}. Take both from one download."
-            )
+            raise CorpusError(f"{where}: objects are not those of {file}. Take both from one download.")
         question, answers, reasons = (texts(record, key, picture.names, where) for key in TEXTS)
         answer, reason = (label_of(record, key, where) for key in ("answer_label", "rationale_label"))
         about = {key: record[key] for key in (*TEXTS, "objects")} | {"size": picture.size}
