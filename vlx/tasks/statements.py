@@ -95,4 +95,4 @@ NLVR2 = StatementTask("nlvr2", 2, Splits("train", "dev", "test1"), "{}", ("False
 # Official NLVR files name the picture; its boxes are read in their published order, permutation 0.
 NLVR = StatementTask("nlvr", 3, Splits("train", "val", "dev"), "dev-{}-0.png", ("false", "true"))
 SNLI_VE = StatementTask("snli_ve", 1, Splits("train", "dev", "test"), "{}", ("contradiction", "neutral", "entailment"))
-GUESSWHAT = StatementTask("guesswhat", 1, Splits("train", "valid", "test"), "{}", ("no", "yes", "n/a"))
+GUESSWHAT = StatementTask("guesswhat", 1, Splits("train", "valid", "test"), "{}", ("yes", "no", "n/a"))
