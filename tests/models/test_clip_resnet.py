@@ -76,7 +76,7 @@ def test_a_block_of_equal_shapes_adds_its_input_as_it_is() -> None:
 
 
 def test_attention_pool_of_equal_places_is_their_value() -> None:
-    pool = AttentionPool(64, 5, resolution=64)
+    pool = AttentionPool(64, 5, places=5)
     place = torch.rand(64)
     expected = pool.c_proj(pool.v_proj(place))
     torch.testing.assert_close(pool(place.view(1, 64, 1, 1).expand(1, 64, 2, 2))[0], expected)
@@ -84,7 +84,7 @@ def test_attention_pool_of_equal_places_is_their_value() -> None:
 
 def test_attention_pool_is_there_only_when_asked_for() -> None:
     assert not any(name.startswith("attnpool") for name in build().state_dict())
-    assert build(embed_dim=6, resolution=96).attnpool.positional_embedding.shape == (10, 128)
+    assert build(embed_dim=6, places=10).attnpool.positional_embedding.shape == (10, 128)
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 64, 65), (1, 3, 40, 64), (3, 64, 64), (1, 1, 64, 64)])

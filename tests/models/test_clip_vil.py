@@ -13,14 +13,14 @@ from vlx.models.student import set_dropout, student_from
 
 Batch = dict[str, Tensor]
 ALL = ("words", "matched", "answers")
-RN50X4 = {"vision_layers": [4, 6, 10, 6], "vision_width": 80, "clip_resolution": 288, "clip_embed_dim": 640}
+RN50X4 = {"vision_layers": [4, 6, 10, 6], "vision_width": 80, "clip_places": 82, "clip_embed_dim": 640}
 
 
 def config(**options: object) -> ClipVilConfig:
     sizes = {
         "vocab_size": 50, "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 40,
-        "max_position_embeddings": 40, "vision_layers": [1, 1, 1, 1], "vision_width": 2, "pos_num": 4, "num_answers": 7,
-        "clip_resolution": 64, "clip_embed_dim": 6, "clip_text_width": 8, "clip_text_layers": 2, "clip_positions": 5,
+        "max_position_embeddings": 40, "vision_layers": [1, 1, 1, 1], "vision_width": 2, "pos_num": 4, "num_labels": 7,
+        "clip_places": 5, "clip_embed_dim": 6, "clip_text_width": 8, "clip_text_layers": 2, "clip_positions": 5,
         "clip_vocab_size": 11, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
     }  # fmt: skip
     return ClipVilConfig(**(sizes | options))

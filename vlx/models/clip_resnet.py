@@ -43,11 +43,11 @@ class Bottleneck(nn.Module):
 
 
 class AttentionPool(nn.Module):
-    """CLIP's one vector of a square picture: the mean place looks at itself and all others, [B,C,h,w] -> [B,E]."""
+    """CLIP's one vector of a picture: the mean place looks at itself and all others, [B,C,h,w] -> [B,E]."""
 
-    def __init__(self, channels: int, outputs: int, *, resolution: int) -> None:
+    def __init__(self, channels: int, outputs: int, *, places: int) -> None:
         super().__init__()
-        self.positional_embedding = nn.Parameter(torch.zeros((resolution // STRIDE) ** 2 + 1, channels))
+        self.positional_embedding = nn.Parameter(torch.zeros(places, channels))
         self.k_proj, self.q_proj, self.v_proj = (nn.Linear(channels, channels) for _ in range(3))
         self.c_proj = nn.Linear(channels, outputs)
 
@@ -63,10 +63,10 @@ class ClipResNet(nn.Module):
     """pixels [B,3,H,W] -> grid [B,C,h,w]. `layers`: blocks of each stage.
 
     Batch norm takes the statistics of the batch in train mode and then moves its running ones, as in the original.
-    embed_dim > 0: with the attention pool, which no grid needs, for pictures of `resolution` pixels.
+    embed_dim > 0: with the attention pool, which no grid needs, over 1 + h*w `places`.
     """
 
-    def __init__(self, layers: tuple[int, ...], width: int, *, embed_dim: int = 0, resolution: int = 224) -> None:
+    def __init__(self, layers: tuple[int, ...], width: int, *, embed_dim: int = 0, places: int = 50) -> None:
         super().__init__()
         self.conv1, self.bn1 = convolution(3, width // 2, 3, stride=2), nn.BatchNorm2d(width // 2)
         self.conv2, self.bn2 = convolution(width // 2, width // 2, 3), nn.BatchNorm2d(width // 2)
@@ -79,7 +79,7 @@ class ClipResNet(nn.Module):
             chain += [Bottleneck(inputs, planes, stride=1) for _ in range(1, blocks)]
             self.add_module(f"layer{stage + 1}", nn.Sequential(*chain))
         if embed_dim:
-            self.attnpool = AttentionPool(inputs, embed_dim, resolution=resolution)
+            self.attnpool = AttentionPool(inputs, embed_dim, places=places)
 
     def stem(self, pixels: Tensor) -> Tensor:
         """[B,3,H,W] -> [B,width,H/4,W/4]."""

@@ -46,9 +46,9 @@ class ClipVilConfig(PretrainedConfig):
     vision_width: int = 64
     pos_num: int = 25  # rows and columns of the grid at most; 0: a place does not tell where it is
     heads: list[str] | tuple[str, ...] = ("words", "matched", "answers")
-    num_answers: int = 9500
+    num_labels: int = 9500
     unused_weights: bool = False  # keep what nothing reads: the box branch, CLIP's attention pool and text tower
-    clip_resolution: int = 224
+    clip_places: int = 50  # of the attention pool: a grid's and their mean
     clip_embed_dim: int = 1024
     clip_text_width: int = 512
     clip_text_layers: int = 12
@@ -107,7 +107,7 @@ class Clip(nn.Module):
     def __init__(self, config: ClipVilConfig) -> None:
         super().__init__()
         layers, embed_dim, width = tuple(config.vision_layers), config.clip_embed_dim, config.clip_text_width
-        pool = {"embed_dim": embed_dim, "resolution": config.clip_resolution} if config.unused_weights else {}
+        pool = {"embed_dim": embed_dim, "places": config.clip_places} if config.unused_weights else {}
         self.visual = ClipResNet(layers, config.vision_width, **pool)
         if config.unused_weights:
             self.positional_embedding = nn.Parameter(torch.zeros(config.clip_positions, width))
@@ -197,7 +197,7 @@ class ClipVil(PreTrainedModel):
             cls["seq_relationship"] = nn.Linear(hidden, 2)
         self.cls = cls
         if "answers" in config.heads:
-            head = answer_head(hidden, hidden * 2, config.num_answers, eps=eps)
+            head = answer_head(hidden, hidden * 2, config.num_labels, eps=eps)
             self.answer_head = nn.Sequential(OrderedDict(logit_fc=head))
         self._tied_weights_keys = TIED if "words" in config.heads else {}
         self.post_init()

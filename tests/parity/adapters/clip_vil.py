@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from tests.parity.adapters.numbers import close
 from vlx.checkpoints.clip_vil import export_clip_vil, load_clip_vil
 from vlx.checkpoints.report import load_weights
-from vlx.models.clip_resnet import ClipResNet, tokens
+from vlx.models.clip_resnet import STRIDE, ClipResNet, tokens
 from vlx.models.clip_vil import ClipVil
 from vlx.models.student import set_dropout
 from vlx.objectives import soft_target_bce
@@ -40,7 +41,7 @@ def same(expected: Batch, name: str, actual: Tensor, rtol: float = 1e-4) -> None
 
 def check_grid(weights: Path, config: dict[str, Any], inputs: Batch, expected: Batch) -> None:
     """Every stage in eval mode, the pooled vector, gradients, and the statistics of one batch in train mode."""
-    sizes = {"embed_dim": config["output_dim"], "resolution": config["input_resolution"]}
+    sizes = {"embed_dim": config["output_dim"], "places": (config["input_resolution"] // STRIDE) ** 2 + 1}
     model = ClipResNet(tuple(config["layers"]), config["width"], **sizes).eval()
     assert load_weights(model, load_file(weights), source=str(weights)).share == 1.0
     for name in sorted({name.partition(".")[0] for name in expected if name.startswith("image_")}):
@@ -137,9 +138,24 @@ def check_gradients(model: ClipVil, config: dict[str, Any], expected: Batch) -> 
         same(expected, name, grads[name.removeprefix("grad.")], rtol=1e-3)
 
 
+def check_first_head(weights: Path, config: dict[str, Any], inputs: Batch, expected: Batch) -> None:
+    """VQA begins with a pre-trained file, of whose answers it takes the rows of its own."""
+    prefix = "lxrt_encoder.model."
+    file = {name.removeprefix(prefix): tensor for name, tensor in load_file(weights).items() if name.startswith(prefix)}
+    file |= {name.removeprefix("pretrained."): inputs[name] for name in inputs if name.startswith("pretrained.")}
+    tables = config["pretrain_answers"], config["label2ans"]
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "Epoch11_LXRT.pth"
+        torch.save({f"module.{name}": tensor for name, tensor in file.items()}, path)
+        head = export_clip_vil(load_clip_vil(path, tables=tables)[0])
+    for name in [name for name in expected if name.startswith("init.")]:
+        same(expected, name, head[name.removeprefix("init.")])
+
+
 @torch.no_grad()
 def check_vqa(weights: Path, config: dict[str, Any], inputs: Batch, expected: Batch) -> None:
     """Questions as their tokens, answers, losses; places hidden on demand; the head that VQA begins with."""
+    check_first_head(weights, config, inputs, expected)
     model, batch = clip_vil(weights, config), batch_of(inputs)
     wordpiece = WordPiece({word: index for index, word in enumerate(config["vocab"])})
     ids = wordpiece.encode(config["questions"], limit=config["max_vqa_length"])
