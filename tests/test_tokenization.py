@@ -46,3 +46,41 @@ def test_a_file_that_is_no_vocabulary_is_refused(tmp_path: Path) -> None:
         WordPiece.load(tmp_path / "vocab.txt")
     with pytest.raises(CheckpointError, match="no such file"):
         WordPiece.load(tmp_path / "none.txt")
+
+
+def pairs(limit: int, cut: str) -> tuple[list[str], list[int]]:
+    """The words and segments of a pair of five words and of three."""
+    tokenizer = WordPiece.train(["a b c d e x y z"], size=100)
+    ((ids, segments),) = tokenizer.encode_pairs(["a b c d e"], ["x y z"], limit=limit, cut=cut)
+    names = {index: word for word, index in tokenizer.vocab.items()}
+    return [names[one].strip("[]") for one in ids], segments
+
+
+@pytest.mark.parametrize(
+    ("limit", "cut", "words"),
+    [
+        (11, "longer", "CLS a b c d e SEP x y z SEP"),
+        (10, "longer", "CLS a b c d SEP x y z SEP"),
+        (8, "longer", "CLS a b c SEP x y SEP"),  # of three and three, the second is cut
+        (7, "longer", "CLS a b SEP x y SEP"),
+        (4, "longer", "CLS a SEP"),  # nothing is left of the second, nor its [SEP]
+        (11, "second", "CLS a b c d e SEP x y z SEP"),
+        (9, "second", "CLS a b c d e SEP x SEP"),
+        (8, "second", "CLS a b c d e SEP SEP"),  # as Oscar
+        (7, "second", "CLS a b c d e SEP"),
+        (5, "second", "CLS a b c SEP"),
+    ],
+)
+def test_a_pair_is_cut_as_oscar_cuts_it(limit: int, cut: str, words: str) -> None:
+    found, segments = pairs(limit, cut)
+    assert " ".join(found) == words and len(found) <= limit
+    first = found.index("SEP") + 1
+    assert segments == [0] * first + [1] * (len(found) - first)
+
+
+@pytest.mark.parametrize("cut", ["longer", "second"])
+def test_an_empty_second_text_is_left_out(cut: str) -> None:
+    tokenizer = WordPiece.train(["a b c"], size=100)
+    texts = ["a b c", "a"]
+    ids = tokenizer.encode(texts, limit=4)
+    assert tokenizer.encode_pairs(texts, ["", " "], limit=4, cut=cut) == [(one, [0] * len(one)) for one in ids]

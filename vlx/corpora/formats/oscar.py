@@ -115,7 +115,8 @@ def add_split(
     """The pictures of a split, from its own region files or from those of all. homes: the region files that the
     pictures of the splits before are in."""
     names = tuple(f"{part}_img_" for part in (split, VQA.get(split, split)))
-    regions = [role for role, path in files.items() if role.startswith("regions ") and BOXLESS not in path.name]
+    regions = [role for role in files if role.startswith("regions ")]
+    regions = [role for role in regions if BOXLESS not in role] or regions
     own = [role for role in regions if files[role].name.startswith(names)] or regions
     for image in () if split in SHARED else wanted:
         if homes.setdefault(image, tuple(own)) != tuple(own):
