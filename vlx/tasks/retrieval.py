@@ -59,8 +59,8 @@ class RetrievalTask:
     def score(self, examples: Dataset, probabilities: np.ndarray) -> dict[str, float]:
         """R@1, R@5 and R@10 both ways and their mean."""
         names, belongs = pairs_of(examples)
-        ranks = {"i2t": ranks_of(probabilities.T, belongs.T), "t2i": ranks_of(probabilities, belongs)}
-        recalls = {f"{way}_recall_at_{k}": float(np.mean(found < k)) for way, found in ranks.items() for k in CUTOFFS}
+        ways = {"i2t": recalls_of(probabilities.T, belongs.T), "t2i": recalls_of(probabilities, belongs)}
+        recalls = {f"{way}_recall_at_{k}": value for way, found in ways.items() for k, value in found.items()}
         return {"recall_mean": float(np.mean(list(recalls.values())))} | recalls
 
     def predictions(self, examples: Dataset, probabilities: np.ndarray) -> dict[str, Sequence[Any]]:
@@ -110,6 +110,12 @@ def pairs_of(examples: Dataset) -> tuple[list[str], np.ndarray]:
     belongs = np.zeros((len(own), len(names)), bool)
     belongs[np.arange(len(own)), [place[name] for name in own]] = True
     return names, belongs
+
+
+def recalls_of(scores: np.ndarray, belongs: np.ndarray) -> dict[int, float]:
+    """K -> the share of rows with a right candidate among the first K."""
+    ranks = ranks_of(scores, belongs)
+    return {k: float(np.mean(ranks < k)) for k in CUTOFFS}
 
 
 def ranks_of(scores: np.ndarray, belongs: np.ndarray) -> np.ndarray:
