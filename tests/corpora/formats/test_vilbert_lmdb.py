@@ -188,8 +188,8 @@ def test_what_is_not_msgpack_is_refused(content: bytes) -> None:
         msgpack.unpack(content, "here")
 
 
-@pytest.mark.parametrize("kind", ["O", "|O", "<U9", "<f4,<f4", "V8"])
-def test_only_arrays_of_numbers_are_made_of_msgpack(kind: str) -> None:
+@pytest.mark.parametrize("kind", ["O", "|O", "<U9", "<f4,<f4", "V8", 3, b"|O"])
+def test_only_arrays_of_numbers_are_made_of_msgpack(kind: str | bytes | int) -> None:
     with pytest.raises(CorpusError, match="an array of"):
         msgpack.unpack(pack({b"nd": True, b"type": kind, b"shape": [1], b"data": b"\0" * 8}), "here")
 
@@ -211,8 +211,11 @@ def test_every_entry_is_read_that_the_library_writes(
     assert all(look_up(path / "data.mdb", key) == kept.get(key) for key in values)
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+@pytest.fixture(scope="module", params=["pickle", "msgpack"])
+def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    if request.param == "msgpack":
+        captions = {number: "a dog" for number in range(120)}
+        return write_datapoints(tmp_path_factory.mktemp("lmdb") / "x.lmdb", captions).read_bytes()
     items = {str(number): item(1 + number % 4, features=features_of(1 + number % 4, 400)) for number in range(120)}
     path = write_lmdb(tmp_path_factory.mktemp("lmdb") / "x.lmdb", items, folder=False)
     return path.read_bytes()

@@ -50,8 +50,8 @@ def read(file: BytesIO, depth: int) -> Any:
 
 def array(found: dict[Any, Any]) -> Any:
     """The array or number that msgpack_numpy wrote as this map."""
-    kind = found[b"type"] if isinstance(found[b"type"], str) else found[b"type"].decode()
-    if not DTYPE.fullmatch(kind):
+    kind = found[b"type"].decode() if isinstance(found[b"type"], bytes) else found[b"type"]
+    if not isinstance(kind, str) or not DTYPE.fullmatch(kind):
         raise ValueError(f"an array of {kind!a}")
     values = np.frombuffer(found[b"data"], kind)
     return values.reshape(found[b"shape"]) if found[b"nd"] else values[0]
