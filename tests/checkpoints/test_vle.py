@@ -205,7 +205,8 @@ def test_a_missing_or_short_shard_is_one_line(model: Vle, tmp_path: Path, deepsp
                 r"ranks \[0, 2\], expected 0 to 2",
             ),
             (lambda tag: (tag / "mp_rank_00_model_states.pt").unlink(), "no \\*_model_states.pt"),
-            (shorten, "expected [0-9]+. Are all shards of one step"),
+            (lambda tag: replace_last(tag, 5), "expected [0-9]+. Are all shards of one step"),
+            (lambda tag: replace_last(tag, 99_999), "expected [0-9]+. Are all shards of one step"),
             (lambda tag: torch.save({}, tag / "mp_rank_00_model_states.pt"), "no module in it"),
             (lambda tag: (tag / "mp_rank_00_model_states.pt").write_bytes(b"PK"), "not a readable checkpoint"),
         ]
@@ -217,9 +218,10 @@ def test_a_missing_or_short_shard_is_one_line(model: Vle, tmp_path: Path, deepsp
         assert "\n" not in str(error.value)
 
 
-def shorten(tag: Path) -> None:
+def replace_last(tag: Path, numbers: int) -> None:
+    """The last shard, by one of another size."""
     path = tag / "zero_pp_rank_2_mp_rank_00_optim_states.pt"
-    state = {"single_partition_of_fp32_groups": [torch.zeros(5), torch.zeros(5)], "partition_count": 3}
+    state = {"single_partition_of_fp32_groups": [torch.zeros(numbers)] * 2, "partition_count": 3}
     torch.save({"optimizer_state_dict": state}, path)
 
 

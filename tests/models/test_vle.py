@@ -110,14 +110,14 @@ def test_every_input_matters(model: Vle) -> None:
 
 
 def test_a_box_is_the_mean_of_its_patches_and_one_without_a_patch_is_not_there(model: Vle) -> None:
-    batch = example(7, 6, boxes=2)
-    batch["box_patches"][:] = torch.arange(PATCHES).view(1, 1, -1) < torch.tensor([2, 0]).view(1, 2, 1)
+    batch = example(7, 6, boxes=3)
+    batch["box_patches"][:] = torch.arange(PATCHES).view(1, 1, -1) < torch.tensor([2, 1, 0]).view(1, 3, 1)
     image, mask = model.vle.embed_image(batch, texts=1)
     patches = image[:, 1:3] - model.vle.token_type_embeddings.weight[1]
-    own_type = model.vle.token_type_embeddings(batch["box_types"])[:, 0]
-    torch.testing.assert_close(image[:, 1 + PATCHES] - own_type, patches.mean(1))
-    assert mask.sum() == 1 + PATCHES + 1
-    without = batch | {name: batch[name][:, :1] for name in ("box_patches", "box_types")}
+    boxes = image[:, 1 + PATCHES :] - model.vle.token_type_embeddings(batch["box_types"])
+    torch.testing.assert_close(boxes[:, :2], torch.stack([patches.mean(1), patches[:, 0]], 1))
+    assert mask.sum() == 1 + PATCHES + 2
+    without = batch | {name: batch[name][:, :2] for name in ("box_patches", "box_types")}
     output = model(batch)
     assert output.logits.isfinite().all()
     torch.testing.assert_close(output.logits, model(without).logits)

@@ -1,5 +1,6 @@
 """VLE's Arrow files: what went in comes out, what is wrong is one line."""
 
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -139,9 +140,11 @@ def test_a_cut_or_damaged_file_is_refused(source: Path) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     refused("vle-vqa", source, "vqav2_train.arrow: .*Expected an Arrow file")
-    at = whole.index(b"Is it 0?") - 64
-    path.write_bytes(whole[:at] + b"\x7f" * 48 + whole[at + 48 :])  # offsets beyond the text
-    refused("vle-vqa", source, "vqav2_train.arrow: .*Expected an Arrow file")
+    first, second = (len(png((10 + image, 10))) for image in (9, 7))
+    for offsets in ((0, 8, 16, 24), (0, first, first + second)):  # where the three questions and two pictures end
+        at = whole.index(struct.pack(f"<{len(offsets)}i", *offsets)) + 4 * len(offsets)
+        path.write_bytes(whole[: at - 4] + struct.pack("<i", 2**30) + whole[at:])
+        refused("vle-vqa", source, "vqav2_train.arrow: .*1073741824.*Expected an Arrow file")
 
 
 def test_another_arrow_file_lacks_a_column(source: Path) -> None:
