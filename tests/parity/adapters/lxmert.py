@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from tests.parity.adapters.numbers import close
 from vlx.checkpoints.lxmert import export_lxmert, load_lxmert, load_lxmert_pretraining
-from vlx.corpora.formats.lxmert import convert_answer
+from vlx.corpora.formats.lxmert import convert_answer, pretraining_answers
 from vlx.models.layers import Output
 from vlx.models.lxmert import HEADS
 from vlx.objectives import cross_entropy, soft_target_bce
@@ -127,3 +128,6 @@ def check_surgery(weights: Path, expected: Batch, config: dict[str, Any], sizes:
         assert torch.equal(ours[name], tensor), name
     for answer, converted in config["convert_ans"]:
         assert convert_answer(answer) == converted, answer
+    with TemporaryDirectory() as folder:
+        (path := Path(folder) / "all_ans.json").write_text(json.dumps(config["all_ans"]))
+        assert pretraining_answers(path, ("vqa",)) == config["vqa_only_answers"]
