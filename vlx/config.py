@@ -44,10 +44,11 @@ class Config:
 
 TASKS = (
     *("nlvr2", "nlvr", "vqa", "gqa", "vqa_rad", "retrieval", "snli_ve", "guesswhat"),
-    *("refcoco", "refcoco+", "refcocog", "visual7w", "guesswhat_pointing"),
+    *("refcoco", "refcoco+", "refcocog", "visual7w", "guesswhat_pointing", "vcr_q2a", "vcr_qa2r"),
 )
 SYSTEMS = ("oscar", "lxmert", "vilbert", "clip_vil", "vle")
 SEARCHED = ("distill", "finetune")
+PRUNERS = ("auto", "asha", "hyperband", "median", "wilcoxon", "none")
 METHODS = ("kd", "pkd", "tinybert", "mkd")
 TINY = 1e-12  # the lower limit of what must be positive
 
@@ -93,6 +94,7 @@ class ModelFields(Config):
     vocab_size: int = option(2_000, "of a vocabulary trained on the corpus, at most", low=50)
     max_text_tokens: int = option(55, "statement length, [CLS] and [SEP] included", low=3)
     max_regions: int = option(40, "regions of an image, the detector's first", low=1)
+    tags: bool = option(True, "Oscar reads the object tags of a picture, where it has any, after the text")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -242,16 +244,13 @@ class SyncConfig(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class SearchConfig(Config):
-    """Find better settings of a verb. Options that are not here are the verb's, and are held at what is given."""
+    """Find better settings of a verb, whose own options may be given too."""
 
     verb: str = option("distill", "what is searched", choices=SEARCHED)
     space: str = option("", "what is varied: a file of vlx/spaces without .yaml, or a path; empty: the verb's own")
     trials: int = option(20, "settings to try; the first is the preset, or the defaults", low=1)
-    sampler: str = option("tpe", "how settings are chosen", choices=("tpe", "gp", "cmaes", "random", "grid"))
-    pruner: str = option(
-        "auto", "when a trial is given up; auto: asha, wilcoxon between seeds, none with a second aim",
-        choices=("auto", "asha", "hyperband", "median", "wilcoxon", "none"),
-    )  # fmt: skip
+    sampler: str = option("tpe", "chooses settings", choices=("tpe", "gp", "cmaes", "random", "grid"))
+    pruner: str = option("auto", "gives trials up; auto: asha, or wilcoxon of several seeds", choices=PRUNERS)
     seeds: int = option(1, "a setting's score is its mean over so many", low=1)
     against: str = option("", "a second aim, to be small", choices=("", "latency", "parameters"))
     study: str = option("", "name; the same goes on with the same study. Empty: made of all these options")
@@ -261,17 +260,15 @@ class SearchConfig(Config):
     seed: int = option(0, "of the sampler, and the first of the trials'", low=0)
     work_dir: str = option("outputs", "where the study, corpora and checkpoints are kept")
     description: str = option("", "shown on the run's page in MLflow")
-    options: str = option("", "the verb's, in one text; or give them one by one, as of the verb itself")
+    options: str = option("", "filled with all that the verb is given; they are held at that")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        several, pruner = self.seeds > 1, self.pruner
-        if (pruner == "wilcoxon" and not several) or (pruner in ("asha", "hyperband", "median") and several):
-            raise ConfigError(f"pruner={pruner} and seeds={self.seeds}: wilcoxon is for several seeds, others for one.")
-        if self.against and (pruner not in ("auto", "none") or self.sampler == "cmaes"):
-            clash = f"pruner={pruner} and sampler={self.sampler}"
-            raise ConfigError(f"against={self.against} and {clash}: with two aims no pruner works, and not cmaes.")
-        self.base()
+        if self.pruner not in ("auto", "none") and (self.pruner == "wilcoxon") != (self.seeds > 1):
+            raise ConfigError(f"pruner={self.pruner} and seeds={self.seeds}: wilcoxon is for several, others for one.")
+        if self.against and (self.pruner not in ("auto", "none") or self.sampler == "cmaes"):
+            raise ConfigError(f"against={self.against}: with two aims expected pruner=none and not sampler=cmaes.")
+        self.base()  # raises what is wrong with the verb's options
 
     def base(self) -> Config:
         """The verb's config, from which the search starts. Raises ConfigError."""
@@ -292,7 +289,7 @@ def parse(schema: type[C], argv: Sequence[str] | None = None) -> C:
     words = list(sys.argv[1:] if argv is None else argv)
     parser = jsonargparse.ArgumentParser(exit_on_error=False, description=schema.__doc__)
     names = [spec.name for spec in dataclasses.fields(schema)]
-    words = hand_on(words, names) if schema is SearchConfig else words
+    words = hand_on(words, [name for name in names if name != "options"]) if schema is SearchConfig else words
     check_known([key for key in keys_of(words) if key != "help"], names, "option")
     for spec in dataclasses.fields(schema):
         parser.add_argument(f"--{spec.name}", type=spec.type, default=spec.default, help=describe(spec))
@@ -311,18 +308,14 @@ def parse(schema: type[C], argv: Sequence[str] | None = None) -> C:
 
 def hand_on(words: Sequence[str], names: Sequence[str]) -> list[str]:
     """Options that are none of `names` become one, --options, for the verb that is searched."""
-    mine: list[str] = []
-    others: list[str] = []
-    chosen = mine
+    parts: tuple[list[str], list[str]] = ([], [])
+    chosen = parts[0]
     for word in words:
-        if word.startswith("--"):
-            chosen = mine if keys_of([word])[0] in (*names, "help") else others
+        chosen = parts[keys_of([word])[0] not in (*names, "help")] if word.startswith("--") else chosen
         chosen.append(word)
     known = [spec.name for verb in SEARCHED for spec in dataclasses.fields(VERBS[verb])]
-    check_known(keys_of(others), [*names, *known], "option")
-    if others and "options" in keys_of(mine):
-        raise ConfigError(f"options and {others[0]}: give the verb's options one by one, or all in options.")
-    return [*mine, f"--options={shlex.join(others)}"] if others else mine
+    check_known(keys_of(parts[1]), [*names, *known], "option")
+    return [*parts[0], f"--options={shlex.join(parts[1])}"]
 
 
 def keys_of(words: Sequence[str]) -> list[str]:

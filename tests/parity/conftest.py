@@ -15,11 +15,12 @@ DELIVERED = ["main"]  # the topics that `make test` runs; a topic joins with the
 def root() -> Path:
     """VLX_PARITY_DIR, or the vectors beside the project, or the small subset kept here."""
     if os.environ.get("VLX_PARITY_DIR"):
-        return Path(os.environ["VLX_PARITY_DIR"])
+        return Path(os.environ["VLX_PARITY_DIR"]).resolve()  # before a test changes the directory
     return BESIDE if BESIDE.is_dir() else HERE / "vectors"
 
 
-TOPICS: dict[str, list[str]] = json.loads((root() / "cases.json").read_text(encoding="utf-8"))
+ROOT = root()
+TOPICS: dict[str, list[str]] = json.loads((ROOT / "cases.json").read_text(encoding="utf-8"))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -30,7 +31,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         ("case", "family", "topic"),
         [
             pytest.param(
-                root() / case, case.split("/")[0], topic, id=f"{topic}-{case}", marks=getattr(pytest.mark, topic)
+                ROOT / case, case.split("/")[0], topic, id=f"{topic}-{case}", marks=getattr(pytest.mark, topic)
             )
             for topic, cases in TOPICS.items()
             for case in cases

@@ -49,3 +49,22 @@ def test_predictions_have_a_row_for_each_example() -> None:
     assert rows["right"] == [True, True, False, True]
     assert rows["prediction"] == ["True", "False", "False", "True"]
     assert {len(values) for values in rows.values()} == {4}
+
+
+def test_tags_follow_the_statement_in_a_second_part_of_each_picture() -> None:
+    tokenizer = WordPiece.train(["a dog . two cats", "grass sky"], size=100)
+    examples = EXAMPLES.select([0]).map(lambda row: {"extra": ""})
+    tags = {"a": ["grass"], "b": ["sky", "dog"]}
+    (row,) = tasks.load("nlvr2").encode(examples, tokenizer, limit=20, tags=tags.__getitem__)
+    words = {index: word for word, index in tokenizer.vocab.items()}
+    assert [" ".join(words[index] for index in text) for text in row.texts] == [
+        "[CLS] a dog . [SEP] grass [SEP]",
+        "[CLS] a dog . [SEP] sky dog [SEP]",
+    ]
+    assert row.segments == ([0, 0, 0, 0, 0, 1, 1], [0, 0, 0, 0, 0, 1, 1, 1])
+    (own,) = tasks.load("nlvr2").encode(
+        examples.map(lambda row: {"extra": '{"tags": ["cats", ""]}'}), tokenizer, limit=20, tags=tags.__getitem__
+    )
+    assert [len(text) for text in own.texts] == [7, 5]
+    (plain,) = tasks.load("nlvr2").encode(examples, tokenizer, limit=20, tags=lambda image: [])
+    assert len(plain.texts) == 1 and plain.segments == ()

@@ -52,7 +52,7 @@ def retrieval(folder: Path) -> tuple:
 
     corpus = corpora.open(folder / "captions")
     learner = new_model(config(task="retrieval"), RETRIEVAL, corpus)
-    split = open_split(corpus, RETRIEVAL, "test", learner.tokenizer, max_text_tokens=20, max_regions=8, images=9)
+    split = open_split(corpus, RETRIEVAL, "test", learner.tokenizer, max_text_tokens=20, max_regions=8, tags=False, images=9)
     return learner.model, split
 
 

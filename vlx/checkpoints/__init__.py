@@ -91,6 +91,7 @@ def original(cfg: ImportConfig) -> Loaded:
     if answers and len(answers) != labels:
         raise CheckpointError(f"{cfg.answers}: {len(answers):,} answers, the model has {labels:,}. Take its own file.")
     lengths = {"max_text_tokens": cfg.max_text_tokens, "max_regions": cfg.max_regions}
+    lengths["tags"] = cfg.system == "oscar"
     meta = {"system": cfg.system, "task": cfg.task, "detector": cfg.detector, "answers": answers, **lengths}
     return Loaded(model, tokenizer, meta | {"soft_targets": cfg.task == "vqa"} | shapes_of(model), report)
 
@@ -100,7 +101,7 @@ def original_meta(model: Oscar) -> dict[str, Any]:
     config = model.config
     task = "nlvr2" if (config.num_choice, config.num_labels) == (2, 2) else ""
     shapes = {"num_images": config.num_choice, "region_dim": config.img_feature_dim - 6 * config.box_terms}
-    lengths = {"max_text_tokens": 55, "max_regions": 40}  # of the published NLVR2 settings
+    lengths = {"max_text_tokens": 55, "max_regions": 40, "tags": True}  # of the published NLVR2 settings
     return {"system": "oscar", "task": task, "detector": "external", **shapes, **lengths}
 
 

@@ -5,12 +5,13 @@ from functools import partial
 
 from vlx.errors import ConfigError, CorpusError
 from vlx.tasks.base import Contrasting, Encoded, Splits, Task
+from vlx.tasks.choices import VCR
 from vlx.tasks.pointing import GUESSWHAT_POINTING, REFERRING, VISUAL7W
 from vlx.tasks.questions import gqa, vqa
 from vlx.tasks.retrieval import RETRIEVAL
 from vlx.tasks.statements import GUESSWHAT, NLVR, NLVR2, SNLI_VE
 
-ALL: list[Task] = [NLVR2, NLVR, SNLI_VE, GUESSWHAT, RETRIEVAL, *REFERRING, VISUAL7W, GUESSWHAT_POINTING]
+ALL: list[Task] = [NLVR2, NLVR, SNLI_VE, GUESSWHAT, RETRIEVAL, *REFERRING, VISUAL7W, GUESSWHAT_POINTING, *VCR]
 FIXED = {task.name: task for task in ALL}
 VQA_RAD = partial(vqa, name="vqa_rad", splits=Splits("train", "val", "test"))
 # Made from their vocabulary.

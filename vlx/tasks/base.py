@@ -1,6 +1,7 @@
 """What a task is: how an example becomes tensors, what is learnt, and the official score."""
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -17,12 +18,16 @@ from vlx.tokenization import WordPiece
 Box = tuple[float, float, float, float]  # x1 y1 x2 y2 in 0..1
 
 
+Tags = Callable[[str], list[str]]  # image id -> names of the objects in it
+
+
 class Encoded(NamedTuple):
     """An example before its regions are read. Texts and images pair up; one text or one image serves all the others."""
 
     texts: tuple[list[int], ...]  # one; or one a choice
     image_ids: tuple[str, ...]  # one; or as many as the statement is about
     label: int = -1  # -1: not known
+    segments: tuple[list[int], ...] = ()  # of the texts' tokens: 0, and 1 in a second part; empty: all 0
     scores: Mapping[int, float] = {}  # soft target of the labels that have one
     box: Box | None = None  # what the text points at
     candidates: tuple[Box, ...] = ()  # where it may point, if not at any region
@@ -57,7 +62,9 @@ class Task(Protocol):
         """What each label says; empty where the model points."""
         ...
 
-    def encode(self, examples: Dataset, tokenizer: WordPiece, *, limit: int) -> list[Encoded]: ...
+    def encode(self, examples: Dataset, tokenizer: WordPiece, *, limit: int, tags: Tags | None = None) -> list[Encoded]:
+        """tags: the object tags of a picture, for systems that read them after the text; None: without."""
+        ...
 
     def probabilities(self, logits: Tensor, batch: Batch) -> Tensor:
         """[B,...] of the model's logits [B,A], as `score` and the others take them."""
@@ -82,6 +89,27 @@ class Task(Protocol):
         ...
 
     def chance_level(self, examples: Dataset) -> float: ...
+
+
+def encode_texts(
+    examples: Dataset, tokenizer: WordPiece, *, limit: int, tags: Tags | None
+) -> list[tuple[tuple[list[int], ...], tuple[list[int], ...]]]:
+    """(texts, segments) of every example: [CLS] text [SEP], the same for all its images; or, where any picture has
+    tags, [CLS] text [SEP] tags [SEP] for each (specs: Oscar b.1, b.4)."""
+    texts, about = examples["text"], ("image_ids", "extra")
+    rows = zip(*(examples[name] for name in about), strict=True) if tags else ()
+    named = [tags_of(images, extra, tags) for images, extra in rows] if tags else []
+    if not any(any(found) for found in named):
+        return [((ids,), ()) for ids in tokenizer.encode(texts, limit=limit)]
+    flat = [(text, tag) for text, found in zip(texts, named, strict=True) for tag in found]
+    pairs = iter(tokenizer.encode_pairs([text for text, _ in flat], [tag for _, tag in flat], limit=limit))
+    return [tuple(zip(*(next(pairs) for _ in found), strict=True)) for found in named]  # type: ignore[misc]
+
+
+def tags_of(images: Sequence[str], extra: str, tags: Tags) -> list[str]:
+    """A line of tags for each image: the example's own, or what a detector said of the picture."""
+    own = json.loads(extra).get("tags") if extra else None
+    return list(own) if own else [" ".join(tags(image)) for image in images]
 
 
 def in_order(examples: Dataset, given: Sequence[tuple[Any, Any]], path: Path) -> list[Any]:

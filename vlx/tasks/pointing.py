@@ -14,10 +14,10 @@ from torch import Tensor
 
 from vlx.models import Head
 from vlx.objectives.supervised import Batch, TaskLoss, soft_target_bce
-from vlx.tasks.base import Encoded, Splits, in_order
+from vlx.tasks.base import Encoded, Splits, Tags, encode_texts, in_order
 from vlx.tokenization import WordPiece
 
-HALF = 0.5  # overlap from which a box counts as the right one
+HALF = 0.5  # a box with more overlap is the right one; one with less is no target
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,13 @@ class PointingTask:
     loss: TaskLoss = soft_target_bce
     metric: str = "accuracy"
 
-    def encode(self, examples: Dataset, tokenizer: WordPiece, *, limit: int) -> list[Encoded]:
+    def encode(self, examples: Dataset, tokenizer: WordPiece, *, limit: int, tags: Tags | None = None) -> list[Encoded]:
         rows = zip(*(examples[name] for name in ("text", "image_ids", "boxes", "label")), strict=True)
-        texts = tokenizer.encode(examples["text"], limit=limit)
+        texts = encode_texts(examples, tokenizer, limit=limit, tags=tags)
         found = []
-        for ids, (_, images, boxes, label) in zip(texts, rows, strict=True):
+        for (ids, segments), (_, images, boxes, label) in zip(texts, rows, strict=True):
             right, candidates = boxes[label if self.chooses else 0], tuple(map(tuple, boxes)) if self.chooses else ()
-            found.append(Encoded((ids,), tuple(images), label, box=tuple(right), candidates=candidates))
+            found.append(Encoded(ids, tuple(images), label, segments, box=tuple(right), candidates=candidates))
         return found
 
     def probabilities(self, logits: Tensor, batch: Batch) -> Tensor:
@@ -60,7 +60,7 @@ class PointingTask:
             return probabilities.argmax(1) == np.asarray(examples["label"])
         wanted = torch.tensor([boxes[0] for boxes in examples["boxes"]])
         found = torch.from_numpy(np.asarray(probabilities[:, :4], np.float32))
-        return (box_iou(wanted[:, None], found[:, None])[:, 0, 0] >= HALF).numpy()
+        return (box_iou(wanted[:, None], found[:, None])[:, 0, 0] > HALF).numpy()
 
     def score(self, examples: Dataset, probabilities: np.ndarray) -> dict[str, float]:
         """Share of texts whose box is covered to a half, or whose candidate is chosen."""

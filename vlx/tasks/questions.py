@@ -14,7 +14,7 @@ from torch import Tensor
 from vlx.errors import SubmissionError
 from vlx.models import Head
 from vlx.objectives.supervised import Batch, TaskLoss, cross_entropy, soft_target_bce
-from vlx.tasks.base import Encoded, Splits, in_order
+from vlx.tasks.base import Encoded, Splits, Tags, encode_texts, in_order
 from vlx.tasks.vqa_metric import accuracy_of
 from vlx.tokenization import WordPiece
 
@@ -38,16 +38,16 @@ class QuestionTask:
     def head(self) -> Head:
         return Head("classify", len(self.answers))
 
-    def encode(self, examples: Dataset, tokenizer: WordPiece, *, limit: int) -> list[Encoded]:
+    def encode(self, examples: Dataset, tokenizer: WordPiece, *, limit: int, tags: Tags | None = None) -> list[Encoded]:
         """Targets of the answers in the vocabulary; the label is the best of them, -1 without any."""
         index = {answer: label for label, answer in enumerate(self.answers)}
-        texts = tokenizer.encode(examples["text"], limit=limit)
+        texts = encode_texts(examples, tokenizer, limit=limit, tags=tags)
         rows = zip(texts, examples["image_ids"], examples["answers"], examples["scores"], strict=True)
         found = []
-        for ids, images, answers, scores in rows:
+        for (ids, segments), images, answers, scores in rows:
             targets = {index[answer]: score for answer, score in zip(answers, scores, strict=True) if answer in index}
             label = max(targets, key=lambda key: targets[key]) if targets else -1
-            found.append(Encoded((ids,), tuple(images), label, targets))
+            found.append(Encoded(ids, tuple(images), label, segments, targets))
         return found
 
     def probabilities(self, logits: Tensor, batch: Batch) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vlx.models import Head
 from vlx.objectives.supervised import Batch, TaskLoss, cross_entropy
-from vlx.tasks.base import Encoded, Splits
+from vlx.tasks.base import Encoded, Splits, Tags
 from vlx.tokenization import WordPiece
 
 CUTOFFS = (1, 5, 10)
@@ -35,7 +35,8 @@ class RetrievalTask:
     loss: TaskLoss = cross_entropy
     metric: str = "recall_mean"
 
-    def encode(self, examples: Dataset, tokenizer: WordPiece, *, limit: int) -> list[Encoded]:
+    def encode(self, examples: Dataset, tokenizer: WordPiece, *, limit: int, tags: Tags | None = None) -> list[Encoded]:
+        """Without tags: a caption meets every picture, and its tokens are the same beside each."""
         texts = tokenizer.encode(examples["text"], limit=limit)
         return [Encoded((ids,), tuple(images), 1) for ids, images in zip(texts, examples["image_ids"], strict=True)]
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from vlx.errors import SubmissionError
 from vlx.models import Head
 from vlx.objectives.supervised import Batch, TaskLoss, cross_entropy
-from vlx.tasks.base import Encoded, Splits, in_order
+from vlx.tasks.base import Encoded, Splits, Tags, encode_texts, in_order
 from vlx.tasks.metrics import accuracy, consistency
 from vlx.tokenization import WordPiece
 
@@ -34,24 +34,27 @@ class StatementTask:
     def head(self) -> Head:
         return Head("classify", len(self.answers), self.num_images)
 
-    def encode(self, examples: Dataset, tokenizer: WordPiece, *, limit: int) -> list[Encoded]:
-        """Every image of a statement sees the same [CLS] statement [SEP] (specs: Oscar b.1, b.4, without tags)."""
-        texts = tokenizer.encode(examples["text"], limit=limit)
+    def encode(self, examples: Dataset, tokenizer: WordPiece, *, limit: int, tags: Tags | None = None) -> list[Encoded]:
+        """Every image of a statement sees the same statement, and its own tags (specs: Oscar b.1, b.4)."""
+        texts = encode_texts(examples, tokenizer, limit=limit, tags=tags)
         rows = zip(texts, examples["image_ids"], examples["label"], strict=True)
-        return [Encoded((ids,), tuple(images), label) for ids, images, label in rows]
+        return [Encoded(ids, tuple(images), label, segments) for (ids, segments), images, label in rows]
 
     def probabilities(self, logits: Tensor, batch: Batch) -> Tensor:
         return logits.softmax(-1)
 
     def labelled(self, examples: Dataset) -> bool:
-        return min(examples["label"]) >= 0
+        return max(examples["label"]) >= 0
 
     def score(self, examples: Dataset, probabilities: np.ndarray) -> dict[str, float]:
         return self.official(examples, probabilities.argmax(1).tolist())
 
     def official(self, examples: Dataset, chosen: Sequence[int]) -> dict[str, float]:
-        """Accuracy and, where statements come in groups, consistency, 0..1."""
-        labels, groups = examples["label"], examples["group"]
+        """Of the labelled statements: accuracy and, where they come in groups, consistency, 0..1."""
+        known = [row for row in zip(examples["label"], examples["group"], chosen, strict=True) if row[0] >= 0]
+        if not known:
+            return {}
+        labels, groups, chosen = ([row[part] for row in known] for part in range(3))
         scores = {"accuracy": accuracy(labels, chosen)}
         return scores | ({"consistency": consistency(groups, labels, chosen)} if any(groups) else {})
 
@@ -88,7 +91,8 @@ class StatementTask:
 
     def chance_level(self, examples: Dataset) -> float:
         """Accuracy of always giving the more frequent answer."""
-        return float(np.bincount(np.maximum(examples["label"], 0)).max() / len(examples))
+        known = [label for label in examples["label"] if label >= 0]
+        return float(np.bincount(known).max() / len(known))
 
 
 NLVR2 = StatementTask("nlvr2", 2, Splits("train", "dev", "test1"), "{}", ("False", "True"))

@@ -16,12 +16,14 @@ if TYPE_CHECKING:
         prediction_files,
     )
     from vlx.tracking.runs import Run, Trial, links, run, sync  # noqa: F401
+    from vlx.tracking.search_report import front, log_progress, log_search  # noqa: F401
     from vlx.tracking.stop import Pruned  # noqa: F401
 
 PLACES = {
     "registry": ("Promotion", "download", "promote", "resolve", "rollback"),
     "report": ("comparison_figure", "histogram_figures", "model_card", "prediction_figures", "prediction_files"),
     "runs": ("Run", "Trial", "links", "run", "sync"),
+    "search_report": ("front", "log_progress", "log_search"),
     "stop": ("Pruned",),
 }
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from typing import Any, NamedTuple, Protocol
 
@@ -71,19 +72,26 @@ class Data(NamedTuple):
 
 def open_data(corpus: Corpus, task: Task, tokenizer: WordPiece, cfg: FinetuneConfig | DistillConfig) -> Data:
     """The task's splits, of the training split `train_examples`."""
-    sizes = {"max_text_tokens": cfg.max_text_tokens, "max_regions": cfg.max_regions}
+    opened = partial(
+        open_split, corpus, task, max_text_tokens=cfg.max_text_tokens, max_regions=cfg.max_regions, tags=reads_tags(cfg)
+    )
     names, limit = task.splits, cfg.limit
     learnt = min(cfg.train_examples or limit, limit or cfg.train_examples)
     return Data(
-        open_split(corpus, task, names.train, tokenizer, **sizes, limit=learnt),
-        open_split(corpus, task, names.validation, tokenizer, **sizes, limit=limit, images=cfg.val_images),
-        open_split(corpus, task, names.test, tokenizer, **sizes, limit=limit, images=cfg.test_images),
+        opened(names.train, tokenizer, limit=learnt),
+        opened(names.validation, tokenizer, limit=limit, images=cfg.val_images),
+        opened(names.test, tokenizer, limit=limit, images=cfg.test_images),
     )
+
+
+def reads_tags(cfg: FinetuneConfig | DistillConfig) -> bool:
+    """Oscar alone has a place for the tags of a picture."""
+    return cfg.tags and cfg.model == "oscar"
 
 
 def open_split(
     corpus: Corpus, task: Task, name: str, tokenizer: WordPiece,
-    *, max_text_tokens: int, max_regions: int, limit: int = 0, images: int = 0,
+    *, max_text_tokens: int, max_regions: int, tags: bool, limit: int = 0, images: int = 0,
 ) -> Split:  # fmt: skip
     """Encode a split, or its first `limit` examples if limit > 0 (a fixed, label-free choice). images > 0: where all
     pairs are scored, those of the first so many images alone."""
@@ -95,7 +103,7 @@ def open_split(
         examples = examples.select(range(min(limit, len(examples))))
     if not len(examples):
         raise CorpusError(f"{corpus.path}: split {name} of task {task.name} is empty; prepare the corpus again.")
-    encoded = task.encode(examples, tokenizer, limit=max_text_tokens)
+    encoded = task.encode(examples, tokenizer, limit=max_text_tokens, tags=corpus.tags if tags else None)
     regions = [max(min(corpus.num_regions(image), max_regions) for image in row.image_ids) for row in encoded]
     lengths = np.array([max(map(len, row.texts)) for row in encoded]) + np.array(regions)
     return Split(name, corpus, examples, encoded, lengths, max_regions, task)
@@ -144,9 +152,19 @@ def collate(rows: Sequence[Encoded], corpus: RegionSource, *, max_regions: int, 
         "region_mask": torch.arange(regions) < region_lengths[..., None],
         "layout": joint_layout(text_lengths.flatten(), region_lengths.flatten(), tokens),
         "labels": torch.tensor([row.label for row in rows]),
+        **({"token_type_ids": segments_of(rows, input_ids.shape)} if rows[0].segments else {}),
         **({"targets": soft_targets(rows, labels)} if any(row.scores for row in rows) else {}),
         **(pointed_at(rows, torch.from_numpy(boxes[:, 0])) if rows[0].box else {}),
     }
+
+
+def segments_of(rows: Sequence[Encoded], shape: tuple[int, ...]) -> Tensor:
+    """[B,S,T]: 1 in the second part of a text."""
+    kinds = torch.zeros(shape, dtype=torch.int64)
+    for b, row in enumerate(rows):
+        for s, segments in enumerate(widen(row, "segments")):
+            kinds[b, s, : len(segments)] = torch.tensor(segments)
+    return kinds
 
 
 def widen(row: Encoded, part: str) -> tuple[Any, ...]:

@@ -9,13 +9,13 @@ from transformers import PreTrainedModel
 
 from vlx import checkpoints, corpora, models, tasks, tracking, workspace
 from vlx.checkpoints import Loaded, LoadReport
-from vlx.config import DataFields, DistillConfig, EvaluateConfig, FinetuneConfig, ModelFields, PrepareConfig
+from vlx.config import DataFields, DistillConfig, EvaluateConfig, FinetuneConfig, PrepareConfig
 from vlx.corpora import Corpus
 from vlx.errors import CheckpointError
 from vlx.models.student import set_dropout, student_from
 from vlx.objectives import Objective, distillation, soft_target_bce, supervised
 from vlx.tokenization import WordPiece
-from vlx.training.batching import Data, Split, open_data, open_split
+from vlx.training.batching import Data, Split, open_data, open_split, reads_tags
 from vlx.training.device import accelerator_for
 from vlx.training.evaluation import validator
 from vlx.training.loop import Best, fit, optim_of, total_steps
@@ -64,10 +64,15 @@ def new_model(cfg: Trained, task: tasks.Task, corpus: Corpus) -> Loaded:
     return Loaded(model, tokenizer, meta_of(cfg, task, corpus), LoadReport("from scratch"))
 
 
-def meta_of(cfg: ModelFields, task: tasks.Task, corpus: Corpus) -> dict[str, Any]:
+def meta_of(cfg: Trained, task: tasks.Task, corpus: Corpus) -> dict[str, Any]:
     meta: dict[str, Any] = {"system": cfg.model, "task": task.name, "num_images": task.head.images}
     meta |= {"answers": list(task.answers), "soft_targets": task.loss is soft_target_bce}
-    meta |= {"max_text_tokens": cfg.max_text_tokens, "max_regions": cfg.max_regions, "detector": corpus.detector}
+    meta |= {
+        "tags": reads_tags(cfg),
+        "max_text_tokens": cfg.max_text_tokens,
+        "max_regions": cfg.max_regions,
+        "detector": corpus.detector,
+    }
     return meta | {"region_dim": corpus.region_dim, "data_fingerprint": corpus.fingerprint}
 
 
@@ -112,9 +117,11 @@ def load_with_task(uri: str, name: str, corpus: Corpus) -> tuple[Loaded, tasks.T
 
 def open_for(loaded: Loaded, corpus: Corpus, task: tasks.Task, cfg: EvaluateConfig) -> Split:
     """A split as this model reads it."""
-    sizes = {key: loaded.meta[key] for key in ("max_text_tokens", "max_regions")}
-    limits, name = {"limit": cfg.limit, "images": cfg.test_images}, cfg.split or task.splits.test
-    return open_split(corpus, task, name, loaded.words, **sizes, **limits)
+    meta = loaded.meta
+    return open_split(
+        corpus, task, cfg.split or task.splits.test, loaded.words, max_text_tokens=meta["max_text_tokens"],
+        max_regions=meta["max_regions"], tags=meta["tags"], limit=cfg.limit, images=cfg.test_images,
+    )  # fmt: skip
 
 
 def learn(
