@@ -1,0 +1,39 @@
+"""The numbers of the official scripts, from a submission file over the real annotations."""
+
+import json
+import random
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+from datasets import Dataset
+
+from vlx import tasks
+from vlx.corpora.formats import nlvr2
+
+
+def official_scores(annotations: list[dict], answers: dict[str, str]) -> dict[str, float]:
+    """As the published metric reads the csv: accuracy over identifiers, consistency over (split, set, sentence)."""
+    right, groups = 0, defaultdict(lambda: True)
+    for one in annotations:
+        split, number, _, sentence = one["identifier"].split("-")
+        good = answers[one["identifier"]].lower() == one["label"].lower()
+        right += good
+        groups[f"{split}-{number}-{sentence}"] &= good
+    return {"accuracy": right / len(annotations), "consistency": sum(groups.values()) / len(groups)}
+
+
+@pytest.mark.parametrize("name", ["dev.json", "balanced/balanced_dev.json", "unbalanced/unbalanced_dev.json"])
+def test_a_submission_over_nlvr2_has_the_official_numbers(data_dir: Path, tmp_path: Path, name: str) -> None:
+    path = data_dir / "nlvr2" / "data" / name
+    annotations = [json.loads(line) for line in path.read_text().splitlines()]
+    examples = Dataset.from_list([row._asdict() for row in nlvr2.statements(path)])
+    assert len(examples) == len(annotations)
+    rng, answers = random.Random(1), {}
+    for one in annotations:  # right four times in five
+        answers[one["identifier"]] = one["label"] if rng.random() < 0.8 else str(one["label"].lower() != "true")
+    file = tmp_path / "nlvr2_dev.csv"
+    file.write_text("".join(f"{number},{answer}\n" for number, answer in answers.items()))
+    expected = official_scores(annotations, answers)
+    assert 0.75 < expected["accuracy"] < 0.85 and expected["consistency"] < expected["accuracy"]
+    assert tasks.load("nlvr2").rescore(examples, file) == pytest.approx(expected, abs=1e-12)
