@@ -43,11 +43,18 @@ FORMATS: dict[str, Format] = {
 }
 
 
+# Both number their pictures, but not the same ones: picture 42 of COCO is not Visual Genome's.
+GENOME = {name for name in FORMATS if "gqa" in name or "genome" in name}
+COCO = {name for name in FORMATS if any(part in name for part in ("vqa", "coco", "retrieval", "guesswhat"))} - GENOME
+
+
 def find(format: str, source: Path | str) -> dict[str, Path]:
     """The official files of a format, or of several joined by +, in the folder `source`, by role."""
     unknown = [name for name in names(format) if name not in FORMATS]
     if unknown:
         raise CorpusError(f"format {unknown[0]}: expected some of {', '.join(FORMATS)}, joined by +.")
+    if GENOME & set(names(format)) and COCO & set(names(format)):
+        raise CorpusError(f"format {format}: COCO and Visual Genome number pictures differently. Prepare them apart.")
     if not Path(source).is_dir():
         raise CorpusError(f"{source}: no such folder. Point source at the folder of the official {format} files.")
     found = [(name, FORMATS[name].find(Path(source))) for name in names(format)]
