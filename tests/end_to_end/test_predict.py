@@ -46,7 +46,7 @@ def model_of(task: str, models: dict[str, str]) -> str:
     [
         ("nlvr2", ".csv", {"accuracy", "consistency"}),
         ("vqa", ".json", {"accuracy", "accuracy_number", "accuracy_yes_no"}),
-        ("gqa", ".json", {"accuracy", "accuracy_query", "consistency"}),
+        ("gqa", ".json", {"accuracy", "accuracy_query", "distribution"}),
         ("retrieval", ".eval.json", {"recall_mean", "i2t_recall_at_1", "t2i_recall_at_10"}),
         ("refcoco", ".json", {"accuracy"}),
         ("snli_ve", ".csv", {"accuracy"}),

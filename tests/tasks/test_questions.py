@@ -80,6 +80,25 @@ def test_gqa_counts_consistency_over_what_right_answers_entail() -> None:
     assert scores == {"accuracy": 0.5, "accuracy_query": 0.5, "accuracy_verify": 0.5, "consistency": 0.5}
 
 
+def test_gqa_counts_balanced_questions_and_how_answers_are_spread() -> None:
+    groups = json.dumps({"groups": {"global": "colour"}})
+    unbalanced = json.dumps({"isBalanced": False, "groups": {"global": "colour"}})
+    examples = Dataset.from_dict(
+        {
+            "identifier": ["1", "2", "3", "4"],
+            "answers": [["a"], ["a"], ["b"], ["b"]],
+            "scores": [[1.0]] * 4,
+            "category": [""] * 4,
+            "extra": [groups, groups, groups, unbalanced],
+        }
+    )
+    says = np.array([[0.9, 0.1]] * 4)  # always a: right twice of the three balanced ones
+    # gold a 2, b 1; given a 3: (3 - 2)^2 / 2 + (0 - 1)^2 / 1
+    assert tasks.load("gqa", ["a", "b"]).score(examples, says) == pytest.approx(
+        {"accuracy": 2 / 3, "distribution": 1.5}
+    )
+
+
 def test_chance_is_the_best_single_answer() -> None:
     assert TASK.chance_level(VQA) == 0.5  # "yes" and "3" are worth 1 of 2 questions each
 

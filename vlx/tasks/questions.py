@@ -1,8 +1,8 @@
 """VQA v2, questions of one's own in its form (VQA-RAD), and GQA: answers from a vocabulary."""
 
 import json
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,26 +119,38 @@ def vqa_scores(examples: Dataset, predicted: Sequence[str]) -> dict[str, float]:
 
 
 def gqa_scores(examples: Dataset, predicted: Sequence[str]) -> dict[str, float]:
-    """Accuracy, overall and by structural type; consistency where questions say what they entail (official script)."""
-    right = {
-        number: answer in answers
-        for number, answer, answers in zip(examples["identifier"], predicted, examples["answers"], strict=True)
+    """As the official script, over the balanced questions: accuracy, overall and by structural type; consistency, where
+    right answers entail others; distribution, the chi-square of the answers within a group (0 is best)."""
+    columns = (examples[name] for name in ("identifier", "answers", "category", "extra"))
+    rows = list(zip(*columns, predicted, strict=True))
+    right = {number: answer in answers for number, answers, _, _, answer in rows}
+    known = {number: json.loads(extra) if extra else {} for number, _, _, extra, _ in rows}
+    values: defaultdict[str, list[float]] = defaultdict(list)
+    gold, given = (defaultdict[str, Counter[str]](Counter) for _ in range(2))
+    for number, answers, category, _, answer in rows:
+        about = known[number]
+        if not about.get("isBalanced", True):
+            continue
+        for name in ("accuracy", *([f"accuracy_{category}"] if category else [])):
+            values[name].append(right[number])
+        implied = [one for one in about.get("entailed") or () if one in right and one != number]
+        if right[number] and implied:
+            values["consistency"].append(float(np.mean([right[one] for one in implied])))
+        if group := (about.get("groups") or {}).get("global"):
+            gold[group].update(answers)
+            given[group].update([answer])
+    scores = {name: float(np.mean(found)) for name, found in values.items()}
+    return scores | ({"distribution": chi_square(gold, given)} if gold else {})
+
+
+def chi_square(gold: Mapping[str, Counter[str]], given: Mapping[str, Counter[str]]) -> float:
+    """Of every group (given - gold)^2 / gold summed over its right answers; the mean, weighed by the groups' sizes."""
+    found = {
+        group: sum((given[group][answer] - count) ** 2 / count for answer, count in counts.items())
+        for group, counts in gold.items()
     }
-    scores = {"accuracy": float(np.mean(list(right.values())))}
-    by_type: defaultdict[str, list[bool]] = defaultdict(list)
-    for number, category in zip(examples["identifier"], examples["category"], strict=True):
-        by_type[category].append(right[number])
-    scores |= {f"accuracy_{name}": float(np.mean(found)) for name, found in by_type.items() if name}
-    implied = [
-        float(np.mean([right[other] for other in others]))
-        for number, extra in zip(examples["identifier"], examples["extra"], strict=True)
-        if right[number] and (others := [one for one in entailed(extra) if one in right and one != number])
-    ]
-    return scores | ({"consistency": float(np.mean(implied))} if implied else {})
-
-
-def entailed(extra: str) -> list[str]:
-    return list(json.loads(extra).get("entailed") or []) if extra else []
+    total = sum(counts.total() for counts in gold.values())
+    return sum(found[group] * counts.total() for group, counts in gold.items()) / total
 
 
 VQA_SPLITS = Splits("train", "val", "testdev")
