@@ -74,6 +74,14 @@ def test_what_nothing_reads_is_left_out_and_named(whole: ClipVil, tmp_path: Path
         torch.testing.assert_close(scores, whole(example(1, 5), heads=heads).scores[name])
 
 
+def test_what_nothing_reads_is_as_strict_as_the_rest_once_it_is_wanted(whole: ClipVil, tmp_path: Path) -> None:
+    extra = {f"{CLIP}visual.attnpool.extra": torch.zeros(1)}
+    path = write(tmp_path / "Epoch11_LXRT.pth", export_clip_vil(whole) | extra)
+    assert load_clip_vil(path, **FOUR)[1].share == 1.0
+    with pytest.raises(CheckpointError, match="first key at fault: .*attnpool.extra"):
+        load_clip_vil(path, unused_weights=True, **FOUR)
+
+
 def test_half_precision_is_widened(whole: ClipVil, tmp_path: Path) -> None:
     weights = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in half_of(whole)}
     model, report = load_clip_vil(write(tmp_path / "half.pth", weights), **FOUR)
