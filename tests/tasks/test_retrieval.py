@@ -52,10 +52,12 @@ def test_chance_is_the_recall_of_a_random_order() -> None:
 
 def test_a_negative_pair_never_belongs_together_and_swaps_either_side() -> None:
     encoded = TASK.encode(EXAMPLES, WordPiece.train(EXAMPLES["text"], size=60), limit=8)
+    groups = TASK.groups(encoded)
+    assert groups == ([0, 0, 1, 1], [[0, 1], [2, 3]])
     own = {tuple(row.texts[0]): row.image_ids for row in encoded}
     swapped = []
     for seed in range(200):
-        row = TASK.negative(encoded, 0, Random(seed))
+        row = TASK.negative(encoded, groups, 0, Random(seed))
         assert row.label == 0 and own[tuple(row.texts[0])] != row.image_ids
         swapped.append(row.texts != encoded[0].texts)
     assert 60 < sum(swapped) < 140

@@ -15,7 +15,10 @@ ALL: list[Task] = [NLVR2, NLVR, SNLI_VE, GUESSWHAT, RETRIEVAL, *REFERRING, VISUA
 FIXED = {task.name: task for task in ALL}
 VQA_RAD = partial(vqa, name="vqa_rad", splits=Splits("train", "val", "test"))
 # Made from their vocabulary.
-WITH_ANSWERS: dict[str, Callable[[Sequence[str]], Task]] = {"vqa": vqa, "gqa": gqa, "vqa_rad": VQA_RAD}
+GENOME_QA = partial(vqa, name="genome_qa", splits=Splits("train", "val", "val"))  # it has no test split of its own
+WITH_ANSWERS: dict[str, Callable[[Sequence[str]], Task]] = {
+    "vqa": vqa, "gqa": gqa, "vqa_rad": VQA_RAD, "genome_qa": GENOME_QA,
+}  # fmt: skip
 
 
 def load(name: str, answers: Sequence[str] = ()) -> Task:

@@ -123,10 +123,19 @@ def in_order(examples: Dataset, given: Sequence[tuple[Any, Any]], path: Path) ->
     return [answers[one] for one in known]
 
 
+class Groups(NamedTuple):
+    """Examples of one picture: the number of each example's group, and every group's examples."""
+
+    own: list[int]
+    members: list[list[int]]
+
+
 @runtime_checkable
 class Contrasting(Protocol):
     """A task that also learns from pairs that do not belong together, and that is scored over all pairs."""
 
-    def negative(self, encoded: Sequence[Encoded], index: int, rng: Random) -> Encoded:
+    def groups(self, encoded: Sequence[Encoded]) -> Groups: ...
+
+    def negative(self, encoded: Sequence[Encoded], groups: Groups, index: int, rng: Random) -> Encoded:
         """One such pair, made from example `index` and another."""
         ...

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from vlx.models import Head
 from vlx.objectives.supervised import Batch, TaskLoss, cross_entropy
-from vlx.tasks.base import Encoded, Splits, Tags
+from vlx.tasks.base import Encoded, Groups, Splits, Tags
+from vlx.tasks.retrieval_sampling import draw_negative
 from vlx.tokenization import WordPiece
 
 CUTOFFS = (1, 5, 10)
-SWAP_CAPTION = 0.5  # how often a negative pair has another caption rather than another picture
 
 
 @dataclass(frozen=True)
@@ -40,16 +40,21 @@ class RetrievalTask:
         texts = tokenizer.encode(examples["text"], limit=limit)
         return [Encoded((ids,), tuple(images), 1) for ids, images in zip(texts, examples["image_ids"], strict=True)]
 
-    def negative(self, encoded: Sequence[Encoded], index: int, rng: Random) -> Encoded:
+    def groups(self, encoded: Sequence[Encoded]) -> Groups:
+        """Captions by picture."""
+        members: dict[tuple[str, ...], list[int]] = {}
+        for index, row in enumerate(encoded):
+            members.setdefault(row.image_ids, []).append(index)
+        place = {images: number for number, images in enumerate(members)}
+        return Groups([place[row.image_ids] for row in encoded], list(members.values()))
+
+    def negative(self, encoded: Sequence[Encoded], groups: Groups, index: int, rng: Random) -> Encoded:
         """A pair that does not belong together: another picture's caption, or another picture."""
-        own = encoded[index]
-        other = own
-        while other.image_ids == own.image_ids:
-            other = encoded[rng.randrange(len(encoded))]
-        swapped = (
-            own._replace(texts=other.texts) if rng.random() <= SWAP_CAPTION else own._replace(image_ids=other.image_ids)
-        )
-        return swapped._replace(label=0)
+        drawn = draw_negative(groups.own[index], rng, captions=list(map(len, groups.members)))
+        others = groups.members[drawn.image]
+        if drawn.caption is None:
+            return encoded[index]._replace(image_ids=encoded[others[0]].image_ids, label=0)
+        return encoded[index]._replace(texts=encoded[others[drawn.caption]].texts, label=0)
 
     def probabilities(self, logits: Tensor, batch: Batch) -> Tensor:
         return logits.softmax(-1)

@@ -1,5 +1,6 @@
 """Pairs that do not belong together, drawn as Oscar draws them (specs: Oscar b.5)."""
 
+from collections.abc import Sequence
 from random import Random
 from typing import NamedTuple
 
@@ -13,8 +14,8 @@ class Negative(NamedTuple):
     caption: int | None
 
 
-def draw_negative(own: int, rng: Random, *, images: int, captions: int) -> Negative:
-    """For picture `own` of so many, each with so many captions. As many draws of `rng`, in the order, as Oscar's."""
-    other = rng.randrange(images - 1)  # of the pictures but `own`
+def draw_negative(own: int, rng: Random, *, captions: Sequence[int]) -> Negative:
+    """For picture `own` of those with so many captions each. As many draws of `rng`, in the order, as Oscar's."""
+    other = rng.randrange(len(captions) - 1)  # of the pictures but `own`
     image = other + (other >= own)
-    return Negative(image, rng.randrange(captions) if rng.random() <= SWAP_CAPTION else None)
+    return Negative(image, rng.randrange(captions[image]) if rng.random() <= SWAP_CAPTION else None)

@@ -2,19 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from random import Random
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from torch import Tensor
 
 from vlx.config import DistillConfig, FinetuneConfig
 from vlx.corpora import Corpus
 from vlx.errors import CorpusError
 from vlx.tasks import Contrasting, Encoded, Task
+from vlx.tasks.base import Groups
 from vlx.tasks.pointing import HALF, box_iou
 from vlx.tokenization import WordPiece
 
@@ -47,8 +48,12 @@ class Split:
         rows = [self.encoded[index] for index in indices]
         if isinstance(self.task, Contrasting):
             draws = ((index, Random(f"{seed}/{epoch}/{index}")) for index in indices)
-            rows += [self.task.negative(self.encoded, index, rng) for index, rng in draws]
+            rows += [self.task.negative(self.encoded, self.groups, index, rng) for index, rng in draws]
         return self.collate(rows)
+
+    @cached_property
+    def groups(self) -> Groups:
+        return cast(Contrasting, self.task).groups(self.encoded)
 
     def collate(self, rows: Sequence[Encoded]) -> dict[str, Tensor]:
         return collate(rows, self.corpus, max_regions=self.max_regions, labels=self.task.head.labels)
@@ -78,10 +83,15 @@ def open_data(corpus: Corpus, task: Task, tokenizer: WordPiece, cfg: FinetuneCon
     names, limit = task.splits, cfg.limit
     learnt = min(cfg.train_examples or limit, limit or cfg.train_examples)
     return Data(
-        opened(names.train, tokenizer, limit=learnt),
-        opened(names.validation, tokenizer, limit=limit, images=cfg.val_images),
-        opened(names.test, tokenizer, limit=limit, images=cfg.test_images),
+        opened(cfg.train_split or names.train, tokenizer, limit=learnt),
+        opened(cfg.val_split or names.validation, tokenizer, limit=limit, images=cfg.val_images),
+        opened(cfg.test_split or names.test, tokenizer, limit=limit, images=cfg.test_images),
     )
+
+
+def examples_of(corpus: Corpus, task: str, names: str) -> Dataset:
+    """The examples of a split, or of several joined by commas, one after the other."""
+    return concatenate_datasets([corpus.examples(task, name) for name in names.split(",")])
 
 
 def reads_tags(cfg: FinetuneConfig | DistillConfig) -> bool:
@@ -95,7 +105,7 @@ def open_split(
 ) -> Split:  # fmt: skip
     """Encode a split, or its first `limit` examples if limit > 0 (a fixed, label-free choice). images > 0: where all
     pairs are scored, those of the first so many images alone."""
-    examples = corpus.examples(task.name, name)
+    examples = examples_of(corpus, task.name, name)
     if images and isinstance(task, Contrasting):
         shown = set(list(dict.fromkeys(row[0] for row in examples["image_ids"]))[:images])
         examples = examples.select([index for index, row in enumerate(examples["image_ids"]) if row[0] in shown])
@@ -106,7 +116,7 @@ def open_split(
     encoded = task.encode(examples, tokenizer, limit=max_text_tokens, tags=corpus.tags if tags else None)
     regions = [max(min(corpus.num_regions(image), max_regions) for image in row.image_ids) for row in encoded]
     lengths = np.array([max(map(len, row.texts)) for row in encoded]) + np.array(regions)
-    return Split(name, corpus, examples, encoded, lengths, max_regions, task)
+    return Split(name.replace(",", "-"), corpus, examples, encoded, lengths, max_regions, task)
 
 
 def epoch_batches(lengths: np.ndarray, batch_size: int, *, seed: int, epoch: int) -> list[list[int]]:
