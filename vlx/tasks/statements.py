@@ -54,9 +54,9 @@ class StatementTask:
         known = [row for row in zip(examples["label"], examples["group"], chosen, strict=True) if row[0] >= 0]
         if not known:
             return {}
-        labels, groups, chosen = ([row[part] for row in known] for part in range(3))
-        scores = {"accuracy": accuracy(labels, chosen)}
-        return scores | ({"consistency": consistency(groups, labels, chosen)} if any(groups) else {})
+        labels, groups, said = [row[0] for row in known], [row[1] for row in known], [row[2] for row in known]
+        scores = {"accuracy": accuracy(labels, said)}
+        return scores | ({"consistency": consistency(groups, labels, said)} if any(groups) else {})
 
     def predictions(self, examples: Dataset, probabilities: np.ndarray) -> dict[str, Sequence[Any]]:
         """One row an example, for the predictions table."""
