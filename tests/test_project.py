@@ -26,14 +26,15 @@ from vlx.tools import link_env, ui
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (  # from the ground up: a module imports from its own floor and those below
     {"vlx", "errors"},
-    {"config", "progress", "tokenization", "workspace"},
+    {"config", "options", "progress", "spaces", "tokenization", "workspace"},
     {"models", "objectives"},
     {"corpora", "checkpoints", "tracking"},
     {"tasks"},
     {"training"},
+    {"search"},
     {"tools", "entrypoints"},
 )
-OWNERS = {"mlflow": {"tracking", "tools/link_env.py"}, "accelerate": {"training"}, "optuna": {"search.py"}}
+OWNERS = {"mlflow": {"tracking", "tools/link_env.py"}, "accelerate": {"training"}, "optuna": {"search"}}
 BESIDES_PYTHON = {"PIL": "Pillow", "yaml": "PyYAML"}  # imported by another name than installed
 MACHINE_PATH = re.compile(r"(?<![\w.}/-])/(?:root|work|home/\w+|Users/\w+)/")
 

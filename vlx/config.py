@@ -1,56 +1,35 @@
 """What a user can set: one frozen, flat dataclass a verb. Order: defaults < preset < command line."""
 
 import dataclasses
-import difflib
 import json
 import logging
-import math
 import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import jsonargparse
 import yaml
 
-from vlx.errors import ConfigError, UserError
+from vlx.errors import ConfigError, UserError, did_you_mean
+from vlx.options import TINY, Config, check_known, describe, keys_of, one_line, option
 
 PRESETS = Path(__file__).parent / "presets"
 WRONG_TYPE = re.compile(r'"(\w+)": Expected a <class \'(\w+)\'>. Got value: (.*)')
 log = logging.getLogger("vlx")
 
 
-def option(
-    default: Any, help: str, *, choices: Sequence[str] = (), low: float = -math.inf, high: float = math.inf
-) -> Any:
-    """A dataclass field with its one-line help and its legal values (`low` and `high` are included)."""
-    return field(default=default, metadata={"help": help, "choices": tuple(choices), "low": low, "high": high})
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """Shared behaviour: every field is checked against its own limits when the object is made."""
-
-    def __post_init__(self) -> None:
-        for spec in dataclasses.fields(self):
-            check_value(spec, getattr(self, spec.name))
-
-    def as_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
-
-
 TASKS = (
-    *("nlvr2", "nlvr", "vqa", "gqa", "vqa_rad", "retrieval", "snli_ve", "guesswhat"),
+    *("nlvr2", "nlvr", "vqa", "gqa", "vqa_rad", "genome_qa", "retrieval", "snli_ve", "guesswhat"),
     *("refcoco", "refcoco+", "refcocog", "visual7w", "guesswhat_pointing", "vcr_q2a", "vcr_qa2r"),
 )
 SYSTEMS = ("oscar", "lxmert", "vilbert", "clip_vil", "vle")
 SEARCHED = ("distill", "finetune")
 PRUNERS = ("auto", "asha", "hyperband", "median", "wilcoxon", "none")
-METHODS = ("kd", "pkd", "tinybert", "mkd")
-TINY = 1e-12  # the lower limit of what must be positive
+OPTIMIZERS, METHODS = ("adamw", "bert_adamw", "bert_adam", "adamax"), ("kd", "pkd", "tinybert", "mkd")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +58,7 @@ class DataFields(RunFields):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFields(Config):
-    model: str = option("oscar", "the system", choices=("oscar", "lxmert", "vilbert"))
+    model: str = option("oscar", "the system", choices=SYSTEMS)
     hidden_size: int = option(64, "width H", low=8)
     layers: int = option(4, "encoder layers; of text, where text has its own", low=1)
     region_layers: int = option(2, "layers over regions alone, in LXMERT", low=0)
@@ -90,6 +69,7 @@ class ModelFields(Config):
     dropout: float = option(0.0, "on embeddings, attention output, feed-forward output and head", low=0, high=0.99)
     attention_dropout: float = option(0.0, "on attention probabilities", low=0, high=0.99)
     classifier: str = option("mlp", "the head", choices=("linear", "mlp"))
+    classifier_scale: int = option(2, "width of Oscar's mlp head, in hidden_size", low=1)
     vocab: str = option("", "a WordPiece vocab.txt; empty: trained on the corpus")
     vocab_size: int = option(2_000, "of a vocabulary trained on the corpus, at most", low=50)
     max_text_tokens: int = option(55, "statement length, [CLS] and [SEP] included", low=3)
@@ -111,13 +91,17 @@ class TrainFields(RunFields):
     steps: int = option(1_750, "optimizer steps; 0: count in epochs", low=0)
     epochs: int = option(0, "passes over the training split; only with steps=0", low=0)
     warmup_steps: int = option(100, "steps of rising learning rate", low=0)
+    warmup_ratio: float = option(0.0, "the same as a share of all steps; only with warmup_steps=0", low=0, high=1)
     weight_decay: float = option(0.01, "not on biases and LayerNorms", low=0)
     max_grad_norm: float = option(1.0, "gradients are clipped to this norm", low=TINY)
-    optimizer: str = option("adamw", "torch's, fused; the originals'", choices=("adamw", "bert_adamw", "adamax"))
+    optimizer: str = option("adamw", "torch's, fused; the originals', the second uncorrected", choices=OPTIMIZERS)
     adam_eps: float = option(1e-8, "epsilon of the optimizer", low=TINY)
     schedule: str = option("linear", "of the learning rate after warm-up", choices=("linear", "constant"))
     precision: str = option("auto", "auto takes bf16 on a GPU that has it", choices=("auto", "fp32", "bf16"))
     train_examples: int = option(0, "use only this many labelled training statements; 0: all", low=0)
+    train_split: str = option("", "splits of the corpus to learn from, joined by commas; empty: the task's own")
+    val_split: str = option("", "the same to choose the best step by")
+    test_split: str = option("", "the same to report on")
     eval_every: int = option(250, "steps between evaluations on the validation split", low=1)
     checkpoint_every: int = option(100, "steps between checkpoints", low=1)
     log_every: int = option(25, "steps between logged training metrics", low=1)
@@ -128,6 +112,8 @@ class TrainFields(RunFields):
             raise ConfigError(f"steps={self.steps} and epochs={self.epochs}: expected exactly one of them above 0.")
         if self.steps and self.warmup_steps > self.steps:
             raise ConfigError(f"warmup_steps={self.warmup_steps}: expected at most steps={self.steps}.")
+        if self.warmup_steps and self.warmup_ratio:
+            raise ConfigError(f"warmup_ratio={self.warmup_ratio:g}: expected 0, or warmup_steps=0 beside it.")
         if self.accumulation > self.batch_size:
             raise ConfigError(f"accumulation={self.accumulation}: expected at most batch_size={self.batch_size}.")
 
@@ -162,12 +148,10 @@ class DistillConfig(TrainFields, ModelFields, DataFields):
     steps: int = option(500, "optimizer steps of the student; 0: count in epochs", low=0)
     warmup_steps: int = option(50, "steps of rising learning rate", low=0)
     train_examples: int = option(400, "labelled statements the student sees (the teacher sees all); 0: all", low=0)
-    teacher: str = option("", "folder or models:/name@alias; empty: trained here, once for each corpus")
+    teacher: str = option("", "folder or models:/name@alias, or several by commas; empty: trained here, once a corpus")
     teacher_steps: int = option(3_500, "optimizer steps of a teacher trained here", low=1)
     teacher_lr: float = option(5e-4, "peak learning rate of a teacher trained here", low=TINY)
-    method: str = option(
-        "kd", "vanilla; comparing [CLS] of layers; all of layers; text, image and both", choices=METHODS
-    )
+    method: str = option("kd", "vanilla; [CLS] of layers; all of layers; text, image and both", choices=METHODS)
     beta: float = option(0.0, "weight of comparing layers; 0: as published, 500 of pkd, 0.01 of tinybert", low=0)
     alpha: float = option(0.9, "weight of the distillation loss against the task loss", low=0, high=1)
     temperature: float = option(2.0, "softens both distributions", low=TINY)
@@ -184,6 +168,9 @@ class DistillConfig(TrainFields, ModelFields, DataFields):
         if not self.teacher and self.student_layers > self.layers:
             limit = f"expected at most the teacher's layers={self.layers}."
             raise ConfigError(f"student_layers={self.student_layers}: {limit}")
+        methods = "kd" if self.model != "oscar" else "kd or mkd" if "," in self.teacher else ""
+        if methods and (self.reptile or self.method not in methods.split(" or ")):
+            raise ConfigError(f"model={self.model}, teacher={self.teacher}: expected method={methods}, no reptile.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -318,19 +305,13 @@ def hand_on(words: Sequence[str], names: Sequence[str]) -> list[str]:
     return [*parts[0], f"--options={shlex.join(parts[1])}"]
 
 
-def keys_of(words: Sequence[str]) -> list[str]:
-    """The options that `--key=value` and `--key value` words name."""
-    return [word[2:].split("=")[0] for word in words if word.startswith("--")]
-
-
 def read_preset(name: str, names: Sequence[str], task: str) -> dict[str, Any]:
     """The options of a preset file. Its `task`, if it has one, says what it is for."""
     path = Path(name) if name.endswith((".yaml", ".yml")) else PRESETS / f"{name}.yaml"
     known = sorted(file.stem for file in PRESETS.glob("*.yaml"))
     if not path.is_file():
-        raise ConfigError(
-            f"preset={name}: no such preset, expected one of {', '.join(known)}.{did_you_mean(name, known)}"
-        )
+        close = did_you_mean(name, known) or f" Expected one of {', '.join(known)}."
+        raise ConfigError(f"preset={name}: no such preset.{close}")
     try:
         options = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -341,43 +322,6 @@ def read_preset(name: str, names: Sequence[str], task: str) -> dict[str, Any]:
         raise ConfigError(f"preset={name}: made for another task than task={task}; choose a preset of this task.")
     check_known(list(options), names, f"option in {path.name}")
     return options
-
-
-def check_known(given: Sequence[str], names: Sequence[str], what: str) -> None:
-    for key in given:
-        if key not in names:
-            raise ConfigError(f"unknown {what}: {key}.{did_you_mean(key, names) or ' See --help.'}")
-
-
-def check_value(spec: dataclasses.Field[Any], value: Any) -> None:
-    """Raises ConfigError unless the value is one of the option's legal ones."""
-    meta = spec.metadata
-    if meta["choices"] and value not in meta["choices"]:
-        close = did_you_mean(str(value), meta["choices"])
-        raise ConfigError(f"{spec.name}={value}: expected one of {', '.join(meta['choices'])}.{close}")
-    if isinstance(value, (int, float)) and not meta["low"] <= value <= meta["high"]:
-        raise ConfigError(f"{spec.name}={value}: expected a value {describe_range(meta['low'], meta['high'])}.")
-
-
-def did_you_mean(word: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f" Did you mean {close[0]}?" if close else ""
-
-
-def describe_range(low: float, high: float) -> str:
-    if math.isfinite(high):
-        return f"from {low:g} to {high:g}"
-    return "above 0" if low == TINY else f"of at least {low:g}"
-
-
-def describe(spec: dataclasses.Field[Any]) -> str:
-    choices = spec.metadata["choices"]
-    text = spec.metadata["help"] + (f" ({' | '.join(choices)})" if choices else "")
-    return text.replace("%", "%%")
-
-
-def one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 def launch(main: Callable[[C], Any], schema: type[C]) -> None:

@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,6 +44,12 @@ def hold(folder: Path) -> Iterator[Path]:
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield folder
+
+
+def give_up(folder: Path) -> None:
+    """No later run goes on from this one: its weights and checkpoints go, its journal stays."""
+    shutil.rmtree(folder / "training", ignore_errors=True)
+    write_json(folder / RESULT, {})
 
 
 def write_json(path: Path, value: Any) -> None:
