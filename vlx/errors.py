@@ -9,6 +9,9 @@ UserError
 └── SubmissionError   a submission file is not what the official evaluation takes
 """
 
+import difflib
+from collections.abc import Sequence
+
 
 class UserError(Exception):
     """One line: what was found, what was expected, what to do. Shown without a traceback; exit code 2."""
@@ -38,3 +41,9 @@ class TrainingError(UserError):
 
 class SubmissionError(UserError):
     """A submission file is not what the official evaluation takes."""
+
+
+def did_you_mean(word: str, known: Sequence[str]) -> str:
+    """What a user who wrote `word` meant, as the end of an error; empty if nothing is near."""
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f" Did you mean {close[0]}?" if close else ""

@@ -2,6 +2,7 @@
 
 import copy
 from types import ModuleType
+from typing import Any
 
 import torch
 from transformers import AutoModel, PreTrainedModel
@@ -24,10 +25,10 @@ def build(system: str, head: Head, sizes: Sizes, *, seed: int) -> PreTrainedMode
         return AutoModel.from_config(SYSTEMS[system].configure(head, sizes))
 
 
-def with_new_head(model: PreTrainedModel, system: str, head: Head, *, seed: int) -> PreTrainedModel:
-    """The same model with another head, drawn from `seed`."""
+def with_new_head(model: PreTrainedModel, system: str, head: Head, *, seed: int, **options: Any) -> PreTrainedModel:
+    """The same model with another head, drawn from `seed`. `options`: of the configuration, what else the head is."""
     config = copy.deepcopy(model.config)
-    for name, value in SYSTEMS[system].with_head(head).items():
+    for name, value in (SYSTEMS[system].with_head(head) | options).items():
         setattr(config, name, value)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

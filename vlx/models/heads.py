@@ -32,6 +32,7 @@ class Sizes(NamedTuple):
     dropout: float
     attention_dropout: float
     classifier: str
+    classifier_scale: int = 2
 
 
 class Transform(nn.Module):

@@ -169,7 +169,7 @@ def configure(head: Head, sizes: Sizes) -> OscarConfig:
         hidden_size=sizes.hidden, num_hidden_layers=sizes.layers, num_attention_heads=sizes.heads,
         intermediate_size=sizes.intermediate, initializer_range=sizes.initializer_range,
         hidden_dropout_prob=sizes.dropout, attention_probs_dropout_prob=sizes.attention_dropout,
-        classifier=sizes.classifier, **with_head(head),
+        classifier=sizes.classifier, cls_hidden_scale=sizes.classifier_scale, **with_head(head),
     )  # fmt: skip
 
 

@@ -47,7 +47,7 @@ class Trainer:
     ) -> None:
         self.accelerator = accelerator_for(cfg.precision)
         optimizer = optim_of(cfg).build(model, cfg.lr)
-        self.schedule = Schedule(cfg.schedule, cfg.warmup_steps, total)
+        self.schedule = schedule_of(cfg, total)
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.objective, self.cfg, self.total, self.hook = objective, cfg, total, hook
         self.modules, self.optimizers = {"model": model}, {"model": optimizer}
@@ -114,6 +114,10 @@ def fit(
 
 def optim_of(cfg: TrainFields) -> Optim:
     return Optim(cfg.optimizer, cfg.weight_decay, cfg.adam_eps)
+
+
+def schedule_of(cfg: TrainFields, total: int) -> Schedule:
+    return Schedule(cfg.schedule, cfg.warmup_steps or round(cfg.warmup_ratio * total), total)
 
 
 def total_steps(cfg: TrainFields, examples: int) -> int:

@@ -22,8 +22,10 @@ class BertAdamW(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        correct_bias: bool = True,
     ) -> None:
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+        self.correct_bias = correct_bias
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -39,7 +41,9 @@ class BertAdamW(Optimizer):
         state["step"] += 1
         state["exp_avg"].mul_(beta1).add_(weight.grad, alpha=1 - beta1)
         state["exp_avg_sq"].mul_(beta2).addcmul_(weight.grad, weight.grad, value=1 - beta2)
-        rate = group["lr"] * (1 - beta2 ** state["step"]) ** 0.5 / (1 - beta1 ** state["step"])
+        rate = group["lr"]
+        if self.correct_bias:
+            rate = rate * (1 - beta2 ** state["step"]) ** 0.5 / (1 - beta1 ** state["step"])
         weight.addcdiv_(state["exp_avg"], state["exp_avg_sq"].sqrt().add_(group["eps"]), value=-rate)
         weight.mul_(1 - group["lr"] * group["weight_decay"])
 
@@ -53,7 +57,8 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 
 
 class Optim(NamedTuple):
-    """adamw: torch's, fused (x3.8 on a CPU); bert_adamw: the originals'; adamax: torch's."""
+    """adamw: torch's, fused (x3.8 on a CPU); bert_adamw: the originals'; bert_adam: the same without correction of the
+    averages' bias; adamax: torch's."""
 
     name: str
     weight_decay: float
@@ -61,8 +66,8 @@ class Optim(NamedTuple):
 
     def build(self, model: nn.Module, lr: float) -> Optimizer:
         groups = parameter_groups(model, self.weight_decay)
-        if self.name == "bert_adamw":
-            return BertAdamW(groups, lr, eps=self.eps)
+        if self.name in ("bert_adamw", "bert_adam"):
+            return BertAdamW(groups, lr, eps=self.eps, correct_bias=self.name == "bert_adamw")
         return (
             Adamax(groups, lr, eps=self.eps) if self.name == "adamax" else AdamW(groups, lr, eps=self.eps, fused=True)
         )

@@ -11,15 +11,14 @@ from vlx import checkpoints, corpora, models, tasks, tracking, workspace
 from vlx.checkpoints import Loaded, LoadReport
 from vlx.config import DataFields, DistillConfig, EvaluateConfig, FinetuneConfig, PrepareConfig
 from vlx.corpora import Corpus
-from vlx.errors import CheckpointError
+from vlx.errors import CheckpointError, ConfigError
 from vlx.models.student import set_dropout, student_from
 from vlx.objectives import Objective, distillation, soft_target_bce, supervised
 from vlx.tokenization import WordPiece
-from vlx.training.batching import Data, Split, open_data, open_split, reads_tags
+from vlx.training.batching import Data, Split, examples_of, open_data, open_split, reads_tags
 from vlx.training.device import accelerator_for
 from vlx.training.evaluation import validator
-from vlx.training.loop import Best, fit, optim_of, total_steps
-from vlx.training.optim import Schedule
+from vlx.training.loop import Best, fit, optim_of, schedule_of, total_steps
 from vlx.training.reptile import Reptile
 from vlx.training.results import Result, finish, publish, read_result
 
@@ -28,7 +27,11 @@ Trained = FinetuneConfig | DistillConfig
 
 
 def corpus_of(cfg: DataFields, *, task: str | None = None) -> Corpus:
-    """The corpus of these options, prepared first if need be. task: which it must hold, if not cfg.task; empty: any."""
+    """The corpus of these options, prepared first if need be. task: which it must hold, if not cfg.task; empty: any.
+    Raises ConfigError if a model that does not read regions is to learn from it."""
+    if isinstance(cfg, Trained) and cfg.model in models.PIXELS:
+        expected = f"expected one of {', '.join(models.SYSTEMS)}"
+        raise ConfigError(f"model={cfg.model}: reads pixels; training it comes later, {expected}.")
     return corpora.fetch(
         cfg.task if task is None else task, cfg.corpus, cfg.source, cfg.work_dir,
         format=cfg.format, dtype=cfg.dtype, detector=cfg.detector,
@@ -53,12 +56,12 @@ def describe(cfg: DistillConfig) -> str:
 
 def new_model(cfg: Trained, task: tasks.Task, corpus: Corpus) -> Loaded:
     """A model from scratch, with the given vocabulary or one trained on the corpus's training texts."""
-    texts = corpus.examples(task.name, task.splits.train)["text"]
+    texts = examples_of(corpus, task.name, cfg.train_split or task.splits.train)["text"]
     tokenizer = WordPiece.load(Path(cfg.vocab)) if cfg.vocab else WordPiece.train(texts, size=cfg.vocab_size)
     sizes = models.Sizes(
         len(tokenizer), cfg.max_text_tokens, corpus.region_dim, cfg.hidden_size,
         cfg.layers, cfg.region_layers, cfg.cross_layers, cfg.heads, cfg.intermediate_size,
-        cfg.initializer_range, cfg.dropout, cfg.attention_dropout, cfg.classifier,
+        cfg.initializer_range, cfg.dropout, cfg.attention_dropout, cfg.classifier, cfg.classifier_scale,
     )  # fmt: skip
     model = models.build(cfg.model, task.head, sizes, seed=cfg.seed)
     return Loaded(model, tokenizer, meta_of(cfg, task, corpus), LoadReport("from scratch"))
@@ -80,7 +83,9 @@ def start_from(cfg: FinetuneConfig, task: tasks.Task, corpus: Corpus) -> Loaded:
     """The given weights; of another task, or of other answers, with a new head."""
     loaded = reading(checkpoints.load(cfg.weights, new_head=True), corpus)
     if (loaded.meta["task"], loaded.meta["answers"]) != (task.name, list(task.answers)):
-        model = models.with_new_head(loaded.model, loaded.meta["system"], task.head, seed=cfg.seed)
+        system, own = loaded.meta["system"], {"classifier": cfg.classifier, "cls_hidden_scale": cfg.classifier_scale}
+        options = own if system == "oscar" else {}
+        model = models.with_new_head(loaded.model, system, task.head, seed=cfg.seed, **options)
         log.info("%s: its head is another task's; this one starts with a new head.", cfg.weights)
         loaded = dataclasses.replace(loaded, model=model)
     return loaded
@@ -220,7 +225,7 @@ def start_student(cfg: DistillConfig, task: tasks.Task, data: Data, teacher: Loa
 def reptile(
     cfg: DistillConfig, teacher: PreTrainedModel, student: PreTrainedModel, objective: Objective, data: Data
 ) -> Reptile:
-    schedule = Schedule(cfg.schedule, cfg.warmup_steps, total_steps(cfg, len(data.train)))
+    schedule = schedule_of(cfg, total_steps(cfg, len(data.train)))
     factor = 1.0 if cfg.inner_lr == "constant" else schedule.factor(0)
     return Reptile(
         teacher, student, objective, strategy=cfg.strategy, meta_lr=cfg.meta_lr, inner_lr=cfg.lr * factor,
