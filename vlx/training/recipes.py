@@ -12,9 +12,11 @@ from vlx.checkpoints import Loaded, LoadReport
 from vlx.config import DataFields, DistillConfig, EvaluateConfig, FinetuneConfig, PrepareConfig
 from vlx.corpora import Corpus
 from vlx.errors import CheckpointError, ConfigError
+from vlx.models.ensemble import Ensemble
 from vlx.models.student import set_dropout, student_from
 from vlx.objectives import Objective, distillation, soft_target_bce, supervised
 from vlx.tokenization import WordPiece
+from vlx.training import teachers
 from vlx.training.batching import Data, Split, examples_of, open_data, open_split, reads_tags
 from vlx.training.device import accelerator_for
 from vlx.training.evaluation import validator
@@ -54,10 +56,9 @@ def describe(cfg: DistillConfig) -> str:
     return f"A {cfg.student_layers}-layer student of a {teacher}, on {labels}: {mixture}."
 
 
-def new_model(cfg: Trained, task: tasks.Task, corpus: Corpus) -> Loaded:
-    """A model from scratch, with the given vocabulary or one trained on the corpus's training texts."""
-    texts = examples_of(corpus, task.name, cfg.train_split or task.splits.train)["text"]
-    tokenizer = WordPiece.load(Path(cfg.vocab)) if cfg.vocab else WordPiece.train(texts, size=cfg.vocab_size)
+def new_model(cfg: Trained, task: tasks.Task, corpus: Corpus, tokenizer: WordPiece | None = None) -> Loaded:
+    """A model from scratch; its vocabulary, if it has none yet, is the given one or trained on the training texts."""
+    tokenizer = tokenizer or vocabulary(cfg, task, corpus)
     sizes = models.Sizes(
         len(tokenizer), cfg.max_text_tokens, corpus.region_dim, cfg.hidden_size,
         cfg.layers, cfg.region_layers, cfg.cross_layers, cfg.heads, cfg.intermediate_size,
@@ -65,6 +66,13 @@ def new_model(cfg: Trained, task: tasks.Task, corpus: Corpus) -> Loaded:
     )  # fmt: skip
     model = models.build(cfg.model, task.head, sizes, seed=cfg.seed)
     return Loaded(model, tokenizer, meta_of(cfg, task, corpus), LoadReport("from scratch"))
+
+
+def vocabulary(cfg: Trained, task: tasks.Task, corpus: Corpus) -> WordPiece:
+    if cfg.vocab:
+        return WordPiece.load(Path(cfg.vocab))
+    texts = examples_of(corpus, task.name, cfg.train_split or task.splits.train)["text"]
+    return WordPiece.train(texts, size=cfg.vocab_size)
 
 
 def meta_of(cfg: Trained, task: tasks.Task, corpus: Corpus) -> dict[str, Any]:
@@ -152,9 +160,10 @@ def finetune(cfg: FinetuneConfig, task: tasks.Task, corpus: Corpus, run: trackin
 
 
 def obtain_teacher(cfg: DistillConfig, task: tasks.Task, corpus: Corpus) -> tuple[Loaded, Result | None]:
-    """The given teacher, or the one kept for this corpus and these options, or a new one, in a run of its own."""
+    """The given teachers, or the one kept for this corpus and these options, or a new one, in a run of its own."""
     if cfg.teacher:
-        given = load_for(cfg.teacher, task, corpus)
+        members = [load_for(uri.strip(), task, corpus) for uri in cfg.teacher.split(",")]
+        given = teachers.join(members, cfg, task, corpus)
         same = given.meta.get("data_fingerprint") == corpus.fingerprint
         return given, read_result(Path(cfg.teacher).parent) if same else None  # measured here already
     own = teacher_config(cfg)
@@ -218,7 +227,14 @@ def train_baseline(cfg: DistillConfig, task: tasks.Task, data: Data, teacher: Lo
 
 
 def start_student(cfg: DistillConfig, task: tasks.Task, data: Data, teacher: Loaded) -> Loaded:
-    model = student_from(teacher.model, layers=cfg.student_layers, init=cfg.student_init, seed=cfg.seed)
+    """From the layers of the (first) teacher, with a new head if its answers are others; a new model of the options if
+    the teacher is of another system."""
+    if teacher.meta["system"] != cfg.model:
+        return new_model(dataclasses.replace(cfg, layers=cfg.student_layers), task, data.train.corpus, teacher.words)
+    first = teacher.model.first if isinstance(teacher.model, Ensemble) else teacher.model
+    model = student_from(first, layers=cfg.student_layers, init=cfg.student_init, seed=cfg.seed)
+    if teacher.meta.get("answers", list(task.answers)) != list(task.answers):
+        model = models.with_new_head(model, cfg.model, task.head, seed=cfg.seed)
     return dataclasses.replace(teacher, model=model, meta=meta_of(cfg, task, data.train.corpus))
 
 

@@ -171,5 +171,5 @@ def show(results: Sequence[Result], run: tracking.Run, title: str) -> None:
 def lineage(teacher: Result) -> dict[str, str]:
     """Whose student this is: tags of its run and version."""
     uri = f"models:/{teacher.registered}/{teacher.version}" if teacher.version else teacher.registered
-    version = uri.rpartition("/")[2] if uri.startswith("models:/") else ""
+    version = uri.rpartition("/")[2] if uri.startswith("models:/") and "," not in uri else ""
     return {"teacher": uri, "teacher_run": teacher.run_id, "teacher_version": version}
