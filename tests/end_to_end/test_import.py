@@ -74,6 +74,11 @@ def test_a_checkpoint_of_every_system_becomes_a_version(system: str, tmp_path: P
     ours, theirs = loaded.model.state_dict(), again.state_dict()
     assert report.share == 1.0 and ours.keys() == theirs.keys()
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    given = next(file for file in folder.iterdir() if file.suffix in (".pth", ".bin"))
+    checkpoints.write_original(system, loaded.model, tmp_path / "out.pth")
+    before, after = (torch.load(file, weights_only=True) for file in (given, tmp_path / "out.pth"))
+    before = {name.removeprefix("module."): value for name, value in before.items()}
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
 
 
 def test_the_answers_go_with_the_model_and_must_be_as_many(tmp_path: Path) -> None:

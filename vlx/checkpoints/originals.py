@@ -6,14 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
-from vlx.checkpoints.clip_vil import load_clip_vil
-from vlx.checkpoints.lxmert import load_lxmert
-from vlx.checkpoints.oscar import load_oscar
+from vlx.checkpoints.clip_vil import export_clip_vil, load_clip_vil
+from vlx.checkpoints.lxmert import export_lxmert, load_lxmert
+from vlx.checkpoints.oscar import export_oscar, load_oscar
 from vlx.checkpoints.report import LoadReport
-from vlx.checkpoints.vilbert import load_vilbert
-from vlx.checkpoints.vle import load_vle
+from vlx.checkpoints.vilbert import export_vilbert, load_vilbert
+from vlx.checkpoints.vle import export_vle, load_vle
 from vlx.errors import CheckpointError
 
 Loader = Callable[[Path], tuple[PreTrainedModel, LoadReport]]
@@ -23,6 +25,13 @@ LOADERS: dict[str, Loader] = {
     "vilbert": load_vilbert,
     "clip_vil": load_clip_vil,
     "vle": load_vle,
+}
+EXPORTERS: dict[str, Callable[..., dict[str, Tensor]]] = {
+    "oscar": export_oscar,
+    "lxmert": export_lxmert,
+    "vilbert": export_vilbert,
+    "clip_vil": export_clip_vil,
+    "vle": export_vle,
 }
 FILES = ("*.pth", "*.bin", "*.ckpt", "*.safetensors")  # weights in a folder
 FOLDERS = {"oscar", "vle"}  # systems whose checkpoints are folders
@@ -39,6 +48,11 @@ def read_original(system: str, path: Path) -> tuple[PreTrainedModel, LoadReport]
             raise CheckpointError(f"{path}: found {names}, expected one file of weights. Name it with weights=FILE.")
         path = found[0]
     return LOADERS[system](path)
+
+
+def write_original(system: str, model: PreTrainedModel, path: Path) -> None:
+    """Save the weights as the system's own code loads them: its names, by torch.save."""
+    torch.save(EXPORTERS[system](model), path)
 
 
 def digest(path: Path) -> str:

@@ -51,6 +51,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return weights
 
 
+def export_oscar(model: Oscar) -> dict[str, Tensor]:
+    """The weights under the original's names, which are the model's."""
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
 def load_oscar(folder: Path, *, new_head: bool) -> tuple[Oscar, LoadReport]:
     """An original folder. With `new_head` a missing classifier is allowed and starts at random."""
     model = Oscar(read_config(folder / "config.json"))
