@@ -155,6 +155,7 @@ class DistillConfig(TrainFields, ModelFields, DataFields):
     beta: float = option(0.0, "weight of comparing layers; 0: as published, 500 of pkd, 0.01 of tinybert", low=0)
     alpha: float = option(0.9, "weight of the distillation loss against the task loss", low=0, high=1)
     temperature: float = option(2.0, "softens both distributions", low=TINY)
+    cache: bool = option(True, "of kd: keep a fixed teacher's logits under work_dir rather than ask again each epoch")
     student_layers: int = option(2, "encoder layers of the student", low=1)
     student_init: str = option("first", "teacher layers it starts from", choices=("first", "last", "skip", "random"))
     baseline: bool = option(True, "also train the same student without distillation, to compare")

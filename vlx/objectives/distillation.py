@@ -44,11 +44,12 @@ def teach(teacher: nn.Module, batch: Batch) -> Tensor:
 
 
 def vanilla_kd(teacher: nn.Module, task_loss: TaskLoss, *, alpha: float, temperature: float) -> Objective:
-    """(1 - alpha) * task + alpha * KD."""
+    """(1 - alpha) * task + alpha * KD. A batch may bring the teacher's logits along as `taught` [B,>=A]."""
 
     def objective(student: nn.Module, batch: Batch) -> Losses:
         logits = logits_of(student, batch)
-        task, kd = task_loss(logits, batch), kd_loss(logits, teach(teacher, batch), temperature)
+        soft = batch["taught"][:, : logits.shape[1]] if "taught" in batch else teach(teacher, batch)
+        task, kd = task_loss(logits, batch), kd_loss(logits, soft, temperature)
         return Losses((1 - alpha) * task + alpha * kd, {"task": task.detach(), "kd": kd.detach()})
 
     return objective

@@ -34,6 +34,7 @@ class Split:
     lengths: np.ndarray  # longest text + regions of each example
     max_regions: int
     task: Task
+    taught: np.ndarray | None = None  # [examples, A]: what a frozen teacher says, if it is kept
 
     def __len__(self) -> int:
         return len(self.encoded)
@@ -49,7 +50,8 @@ class Split:
         if isinstance(self.task, Contrasting):
             draws = ((index, Random(f"{seed}/{epoch}/{index}")) for index in indices)
             rows += [self.task.negative(self.encoded, self.groups, index, rng) for index, rng in draws]
-        return self.collate(rows)
+        kept = {} if self.taught is None else {"taught": torch.from_numpy(self.taught[list(indices)]).float()}
+        return self.collate(rows) | kept
 
     @cached_property
     def groups(self) -> Groups:

@@ -20,6 +20,7 @@ from vlx.training import teachers
 from vlx.training.batching import Data, Split, examples_of, open_data, open_split, reads_tags
 from vlx.training.device import accelerator_for
 from vlx.training.evaluation import validator
+from vlx.training.logits import kept_logits
 from vlx.training.loop import Best, fit, optim_of, schedule_of, total_steps
 from vlx.training.reptile import Reptile
 from vlx.training.results import Result, finish, publish, read_result
@@ -205,11 +206,21 @@ def train_student(
     objective = distillation(
         cfg.method, teacher.model, task.loss, alpha=cfg.alpha, temperature=cfg.temperature, beta=cfg.beta
     )
+    if keeps_logits(cfg, task, data.train):
+        kept = kept_logits(teacher.model, data.train, Path(cfg.work_dir) / "teachers")
+        data = data._replace(train=dataclasses.replace(data.train, taught=kept))
     hook = reptile(cfg, teacher.model, student.model, objective, data) if cfg.reptile else None
     best = learn(student.model, objective, data, task, cfg, run, title, hook)
     if hook:
         checkpoints.save(run.folder / "teacher", teacher.model, teacher.tokenizer, teacher.meta)
     return publish(run, student, data, task, best, role="student", title=title, tags=tags)
+
+
+def keeps_logits(cfg: DistillConfig, task: tasks.Task, train: Split) -> bool:
+    """Where the teacher would be asked the same again: it does not move, examples do not change, and come twice."""
+    asked = total_steps(cfg, len(train)) * cfg.batch_size
+    fixed = cfg.method == "kd" and not cfg.reptile and not isinstance(task, tasks.Contrasting)
+    return cfg.cache and fixed and asked >= 2 * len(train)
 
 
 def train_baseline(cfg: DistillConfig, task: tasks.Task, data: Data, teacher: Loaded, parent: tracking.Run) -> Result:
