@@ -76,7 +76,7 @@ class RetrievalTask:
         return {
             "identifier": examples["identifier"],
             "text": examples["text"],
-            "category": ["first" if place < 1 else "in the first ten" if place < 10 else "beyond" for place in rank],
+            "category": examples["category"],
             "image_ids": [[names[index]] for index in best],
             "label": [images[0] for images in examples["image_ids"]],
             "prediction": [names[index] for index in best],

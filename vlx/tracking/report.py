@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 Picture = Callable[[str], Image.Image | None]  # image id -> picture
@@ -97,6 +98,7 @@ def histogram_figures(histograms: Mapping[str, Mapping[Any, int]]) -> dict[str, 
         if numbers:
             axes.bar(list(counts), list(counts.values()), color=BLUE, width=0.9)
             axes.set(xlabel=title, ylabel="how many")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         else:
             names = [str(name) for name in counts][::-1]
             axes.barh(names, list(counts.values())[::-1], color=BLUE)
