@@ -102,6 +102,7 @@ class TrainFields(RunFields):
     train_split: str = option("", "splits of the corpus to learn from, joined by commas; empty: the task's own")
     val_split: str = option("", "the same to choose the best step by")
     test_split: str = option("", "the same to report on")
+    patience: int = option(0, "evaluations without a better score after which training ends; 0: never", low=0)
     eval_every: int = option(250, "steps between evaluations on the validation split", low=1)
     checkpoint_every: int = option(100, "steps between checkpoints", low=1)
     log_every: int = option(25, "steps between logged training metrics", low=1)

@@ -150,3 +150,17 @@ def test_old_checkpoints_and_weights_are_dropped(tmp_path: Path) -> None:
     assert not list((tmp_path / "t").glob("step-*"))
     assert len(list((tmp_path / "t").glob("best-*"))) == 1
     shutil.rmtree(tmp_path / "t")
+
+
+def test_training_ends_when_patience_does_and_a_killed_run_ends_there_too(tmp_path: Path) -> None:
+    cfg = config(steps=40, eval_every=2, patience=2, lr=1e-12)  # the first evaluation stays the best
+    start, data = setting(tmp_path, cfg)
+    whole, model = copy.deepcopy(start), copy.deepcopy(start)
+    record, run = Recorder(), Recorder(4)
+    train(whole, data, cfg, tmp_path / "whole", record)
+    assert record.steps == 6, "the best at step 2, two evaluations more"
+    with pytest.raises(Stopped):
+        train(model, data, cfg, tmp_path / "parts", run)
+    again = Recorder()
+    train(model, data, cfg, tmp_path / "parts", again)
+    assert max(again.metrics) == 6 and same_weights(model, whole)

@@ -15,7 +15,7 @@ from PIL import Image
 
 Picture = Callable[[str], Image.Image | None]  # image id -> picture
 Rows = Mapping[str, Sequence[Any]]  # identifier text category image_ids label prediction score right
-SHOWN = {"Wrong": 24, "Right": 12}  # examples with pictures on the page
+SHOWN = {"Wrong": 30, "Right": 20}  # examples with pictures on the page
 THUMBNAIL = 160  # pixels
 CATEGORIES = 12  # in the figure: the largest
 BINS = 10

@@ -65,14 +65,16 @@ class Trainer:
     def step(self, batches: Sequence[Batch]) -> dict[str, float]:
         """One optimizer step. Returns the batch's mean losses and norms. Raises TrainingError."""
         self.model.train()
-        moved = self.hook.before_step(self.model, batches, self.progress.step, self.accelerator) if self.hook else {}
+        asked, moved = self.model, {}
+        if self.hook:
+            asked, moved = self.hook.before_step(self.model, batches, self.progress.step, self.accelerator)
         examples = sum(len(batch["input_ids"]) for batch in batches)
         sums: dict[str, Tensor] = {}
         for number, batch in enumerate(batches, start=1):
             share = len(batch["input_ids"]) / examples
             with nullcontext() if number == len(batches) else self.accelerator.no_sync(self.model):
                 with self.accelerator.autocast():
-                    losses = self.objective(self.model, batch)
+                    losses = self.objective(asked, batch)
                 self.accelerator.backward(losses.total * share)
             for name, value in ({"loss": losses.total.detach()} | losses.parts).items():
                 sums[name] = sums.get(name, torch.zeros_like(value)) + value * share
@@ -142,9 +144,18 @@ def train_to_end(
                 progress.batch += 1
                 bar.advance(note=f"best {progress.best_value:.3f}" if progress.best_step >= 0 else "")
                 after_step(trainer, validate, run, speed, folder, metric)
-                if progress.step == trainer.total:
+                if progress.step == trainer.total or gave_up(progress, cfg):
                     return
             progress.epoch, progress.batch = progress.epoch + 1, 0
+
+
+def gave_up(progress: Progress, cfg: TrainFields) -> bool:
+    """Whether `patience` evaluations have passed since the best one."""
+    waited = progress.step - progress.best_step
+    over = bool(cfg.patience) and progress.best_step >= 0 and waited >= cfg.patience * cfg.eval_every
+    if over:
+        log.info("stopped at step %d: best at step %d, none better since.", progress.step, progress.best_step)
+    return over
 
 
 def after_step(

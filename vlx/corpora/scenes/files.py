@@ -4,6 +4,7 @@ import json
 import pickle
 import random
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -163,8 +164,8 @@ def say_expressions(rng: random.Random, picture: Picture, image: int) -> list[Re
     return records
 
 
-def write_refcoco(folder: Path, splits: dict[str, list[Record]]) -> None:
-    """refs(unc).p and instances.json hold all splits."""
+def write_refcoco(folder: Path, splits: dict[str, list[Record]], *, by: str = "unc") -> None:
+    """refs(<who split it>).p and instances.json hold all splits."""
     refs, pictures = [], dict[int, Picture]()
     for split, records in splits.items():
         for record in records:
@@ -176,7 +177,7 @@ def write_refcoco(folder: Path, splits: dict[str, list[Record]]) -> None:
             category = SHAPES.index(pictures[image][ann % 10].shape) + 1
             numbers = [one["sent_id"] for one in said]
             refs.append({**about, "category_id": category, "sentences": said, "sent_ids": numbers})
-    (folder / "refs(unc).p").write_bytes(pickle.dumps(refs))
+    (folder / f"refs({by}).p").write_bytes(pickle.dumps(refs))
     size = {"width": SIDE, "height": SIDE}
     content: Record = {"images": [{"id": image, **size, "file_name": f"{image}.png"} for image in pictures]}
     content["categories"] = [{"id": number, "name": name} for number, name in enumerate(SHAPES, 1)]
@@ -216,5 +217,9 @@ TASKS = {
     "gqa": Task("gqa", ("train", "val", "testdev"), one_by_one(say_gqa), write_gqa),
     "retrieval": Task("coco-captions", ("train", "val", "test"), one_by_one(say_captions), write_karpathy),
     "refcoco": Task("refcoco", ("train", "val", "testA"), one_by_one(say_expressions), write_refcoco),
+    "refcoco+": Task("refcoco+", ("train", "val", "testA"), one_by_one(say_expressions), write_refcoco),
+    "refcocog": Task(
+        "refcocog", ("train", "val", "test"), one_by_one(say_expressions), partial(write_refcoco, by="umd")
+    ),
     "snli_ve": Task("snli-ve", ("train", "dev", "test"), one_by_one(say_hypotheses), write_snli_ve),
 }
