@@ -110,7 +110,7 @@ def test_anything_that_changes_what_the_teacher_says_makes_another_file(
     asked = Asked(teacher.model)
     assert (kept_logits(changed, data.train, tmp_path) != first).any()
     assert (kept_logits(teacher.model, data.train, tmp_path) == first).all() and asked.count == 0
-    assert len(list(tmp_path.glob("logits-*.npy"))) == 2
+    assert len(list(tmp_path.glob("logits-*/logits.npy"))) == 2
 
 
 def test_a_saved_teacher_finds_what_another_copy_of_it_kept(setting: tuple[Loaded, Data], tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_a_killed_pass_leaves_nothing_that_counts(
         patch.setattr("vlx.training.logits.os.replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             kept_logits(teacher.model, data.train, tmp_path)
-    assert not list(tmp_path.glob("*.npy"))
+    assert not list(tmp_path.glob("logits-*/*.npy"))
     assert np.isfinite(kept_logits(teacher.model, data.train, tmp_path)).all()
 
 

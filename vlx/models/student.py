@@ -45,6 +45,14 @@ def set_dropout(model: nn.Module, hidden: float, attention: float) -> None:
             vars(module)["dropout"] = attention
 
 
+def has_dropout(model: nn.Module) -> bool:
+    """Whether two passes over one batch differ in training."""
+    chances = [
+        module.p if isinstance(module, nn.Dropout) else vars(module).get("dropout", 0.0) for module in model.modules()
+    ]
+    return any(chance > 0 for chance in chances)
+
+
 def student_from(teacher: PreTrainedModel, *, layers: int, init: str, seed: int) -> PreTrainedModel:
     """A new model with `layers` layers: everything copied from the teacher, its layers chosen by `init`
     (first | last | skip), or all weights drawn from `seed` (random)."""

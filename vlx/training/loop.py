@@ -65,7 +65,7 @@ class Trainer:
     def step(self, batches: Sequence[Batch]) -> dict[str, float]:
         """One optimizer step. Returns the batch's mean losses and norms. Raises TrainingError."""
         self.model.train()
-        asked, moved = self.model, {}
+        asked, moved = self.model, dict[str, float]()
         if self.hook:
             asked, moved = self.hook.before_step(self.model, batches, self.progress.step, self.accelerator)
         examples = sum(len(batch["input_ids"]) for batch in batches)
