@@ -119,7 +119,7 @@ class Search:
             budget = len(self.plan()) if self.cfg.sampler == "grid" else self.cfg.trials
             if "waiting" not in known and len(known) >= budget:
                 return False
-            studies.set_sampler(self.study, self.cfg.sampler, self.cfg.seed)
+            studies.set_sampler(self.study, self.cfg.sampler, seed=self.cfg.seed, draw=len(known))
             self.study.optimize(partial(self.trial, turn), n_trials=1, catch=(Exception,))
         ends = [row for row in studies.rows(self.study) if row["state"] in ("complete", "pruned", "failed")]
         if len(ends) >= HOPELESS and all(row["state"] == "failed" for row in ends):
@@ -139,7 +139,8 @@ class Search:
         turn.close()
         title = ", ".join(f"{name} {short(value)}" for name, value in settings.items())
         tags = {"vlx.study": self.study.study_name, "vlx.trial": trial.number}
-        told = tracking.Trial(self.leader["uuid"], title, tags, partial(self.judge, trial))
+        every = 1 if self.cfg.seeds > 1 else (self.base.as_dict() | self.space.fixed | settings).get("eval_every", 1)
+        told = tracking.Trial(self.leader["uuid"], title, tags, partial(self.judge, trial, every))
         try:
             config = dataclasses.replace(self.base, **(self.space.fixed | settings))
             score = self.mean(config, told) if self.cfg.seeds > 1 else self.main(config, told)
@@ -154,7 +155,8 @@ class Search:
                 raise optuna.TrialPruned from error
             log.warning("trial %d failed: %s", trial.number, error, exc_info=not isinstance(error, UserError))
             raise
-        trial.set_user_attr("run", told.run.id if told.run else "")
+        finally:
+            trial.set_user_attr("run", told.run.id if told.run else "")
         return [score, told.metrics[COSTS[self.cfg.against]]] if self.cfg.against else [score]
 
     def mean(self, config: Any, told: tracking.Trial) -> float:
@@ -177,11 +179,10 @@ class Search:
             workspace.write_json(place / workspace.RESULT, scores)
         return sum(value for value, _ in scores) / len(scores)
 
-    def judge(self, trial: optuna.Trial, score: float, step: int, last: bool) -> None:
+    def judge(self, trial: optuna.Trial, every: int, score: float, step: int, last: bool) -> None:
         """Tell the study a score of a trial that runs. Raises Pruned if the trial is not worth going on with."""
         if self.cfg.against:
             return  # Optuna prunes with one aim only
-        every = getattr(self.base, "eval_every", 1) if self.cfg.seeds == 1 else 1
         trial.report(score, math.ceil(step / every))
         if not last and trial.should_prune():
             raise tracking.Pruned(f"{score:.4f} at {step}")

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ REDUCTION = 3  # of about so many trials asha and hyperband let one go on
 SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
     "tpe": lambda seed: TPESampler(seed=seed, n_startup_trials=STARTUP, multivariate=True, group=True),
     "gp": lambda seed: GPSampler(seed=seed, n_startup_trials=STARTUP, warn_independent_sampling=False),
-    "cmaes": lambda seed: CmaEsSampler(seed=seed, warn_independent_sampling=False),
+    "cmaes": lambda seed: CmaEsSampler(seed=seed, warn_independent_sampling=False, consider_pruned_trials=True),
     "random": RandomSampler,
     "grid": RandomSampler,  # draws nothing: its trials are in the queue
 }
@@ -55,6 +56,8 @@ def quiet() -> Iterator[None]:
 
 def open_study(cfg: SearchConfig, name: str, folder: Path, identity: str) -> optuna.Study:
     """The study of that name, made if need be. Raises ConfigError if it is of other options, or not to be reached."""
+    if cfg.sampler == "cmaes" and find_spec("cmaes") is None:
+        raise ConfigError("sampler=cmaes: needs the package cmaes; pip install cmaes, or choose another sampler.")
     kind = ("none" if cfg.against else "wilcoxon" if cfg.seeds > 1 else "asha") if cfg.pruner == "auto" else cfg.pruner
     aims = [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE][: 2 if cfg.against else 1]
     try:
@@ -82,10 +85,10 @@ def open_storage(given: str, folder: Path) -> BaseStorage:
     return RDBStorage(url, engine, heartbeat_stale_trial_callback=queue_again, **beats)
 
 
-def set_sampler(study: optuna.Study, name: str, seed: int) -> None:
-    """Decided by seed and number of trials: no draw is repeated by another process, or by one that begins anew."""
+def set_sampler(study: optuna.Study, name: str, *, seed: int, draw: int) -> None:
+    """A new one for each draw, its seed of both: who draws, and how often it was killed, changes nothing."""
     with quiet():
-        study.sampler = SAMPLERS[name]((seed * 1_000_003 + len(study.get_trials(deepcopy=False))) % 2**32)
+        study.sampler = SAMPLERS[name]((seed * 1_000_003 + draw) % 2**32)
 
 
 def suggest(trial: Trial, name: str, values: Dimension) -> Any:

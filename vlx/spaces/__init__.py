@@ -92,10 +92,10 @@ def read_space(name: str, base: Config, held: Collection[str]) -> Space:
         raise ConfigError(f"{path.name}: {min(never)} is not searched; give it on the command line.")
     free = {key: entry for key, entry in entries.items() if key not in held}
     varied = {key: dimension(path.name, specs, key, entry) for key, entry in free.items() if isinstance(entry, dict)}
+    fixed = {key: typed(path.name, specs[key], entry) for key, entry in free.items() if key not in varied}
     varied = dict(sorted(varied.items(), key=lambda item: bool(item[1].when)))  # what others depend on comes first
     if not varied:
         raise ConfigError(f"{path.name}: nothing is left to vary; give fewer options.")
-    fixed = {key: typed(path.name, specs[key], entry) for key, entry in free.items() if key not in varied}
     start = Space(varied, fixed, "").settings(options, lambda key, _: options[key])
     varied |= {key: varied[key].around(key, value) for key, value in start.items()}
     return Space(varied, fixed, yaml.safe_dump(free, sort_keys=False))
