@@ -346,7 +346,8 @@ def configure(head: Head, sizes: Sizes) -> VilbertConfig:
 def with_head(head: Head) -> dict[str, Any]:
     """The options of a configuration that are the head's."""
     kind = {"choose": "match", "point": "regions"}.get(head.kind, {1: "answers", 2: "pair", 3: "triple"}[head.images])
-    return {"heads": {"answer": (kind, head.labels)}, "head": "answer"}
+    answer = {"heads": {"answer": (kind, head.labels)}, "head": "answer"}
+    return answer | {"task_specific_tokens": False}  # a token is of a task that the model was trained on
 
 
 AutoConfig.register(VilbertConfig.model_type, VilbertConfig)
