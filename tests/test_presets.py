@@ -196,3 +196,18 @@ def test_the_first_step_with_and_without_correction_of_bias(name: str, moved: fl
     layer.weight.grad = torch.full((1, 1), 2.0)
     optimizer.step()
     assert before - layer.weight.item() == pytest.approx(0.01 * moved, rel=1e-4)
+
+
+def test_the_readme_has_a_row_for_every_preset_and_task(root: Path) -> None:
+    table = (root / "README.md").read_text(encoding="utf-8").partition("## Published settings")[2].partition("\n## ")[0]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("| ")][
+        1:
+    ]
+    found = dict[str, tuple[str, str]]()
+    for shown, _, presets, command in rows:
+        verb = shlex.split(command.strip("`"))[1]
+        for task in (given := re.findall(r"[\w+]+", shown.partition(" (")[0])):
+            found |= {name.replace("TASK", task): (task, verb) for name in re.findall("`(.+?)`", presets)}
+        assert set(given) <= set(config.TASKS)
+    assert found == {path.stem: (parsed(path).task, path.stem.rsplit("-", 1)[1]) for path in PATHS}
+    assert {task for row in rows for task in re.findall(r"[\w+]+", row[0].partition(" (")[0])} == set(config.TASKS)
