@@ -178,6 +178,18 @@ def test_several_teachers_are_the_mean_of_their_logits(corpus: Corpus, tmp_path:
     assert objective(student.model, batch).total > 0
 
 
+def test_a_student_starts_from_the_first_of_several_systems(corpus: Corpus, tmp_path: Path) -> None:
+    paths = {system: tmp_path / system for system in ("oscar", "lxmert")}
+    for system, path in paths.items():
+        teacher_of(corpus, path, model=system)
+    cfg = config(teacher=f"{paths['oscar']},{paths['lxmert']}")
+    teacher, _ = obtain_teacher(cfg, TASK, corpus)
+    student = start_student(cfg, TASK, open_data(corpus, TASK, teacher.words, cfg), teacher)
+    assert same_weights(student.model.bert.embeddings, checkpoints.load(paths["oscar"]).model.bert.embeddings)
+    with pytest.raises(ConfigError, match="student_init=first: .*lxmert is of lxmert"):
+        obtain_teacher(dataclasses.replace(cfg, teacher=f"{paths['lxmert']},{paths['oscar']}"), TASK, corpus)
+
+
 def test_an_answer_counts_by_those_who_know_it() -> None:
     one, other = torch.tensor([[1.0, -torch.inf, -torch.inf]]), torch.tensor([[3.0, 4.0, -torch.inf]])
     assert mean_of_known(torch.stack([one, other])).tolist() == [[2.0, 4.0, -torch.inf]]

@@ -24,7 +24,7 @@ def join(given: Sequence[Loaded], cfg: DistillConfig, task: tasks.Task, corpus: 
     student may start from. Raises ConfigError or CheckpointError."""
     tagged = has_tags(task, corpus, cfg.train_split)
     for one in given:
-        check_system(one, cfg)
+        check_system(one, cfg, first=one is given[0])
         check_batch(one, given[0], cfg, tagged)
     places = [places_of(one, task) for one in given]
     if places == [None]:
@@ -40,8 +40,8 @@ def join(given: Sequence[Loaded], cfg: DistillConfig, task: tasks.Task, corpus: 
     return Loaded(model, given[0].tokenizer, given[0].meta | {"uri": cfg.teacher}, given[0].report)
 
 
-def check_system(one: Loaded, cfg: DistillConfig) -> None:
-    """What a teacher of another system than the student's cannot do."""
+def check_system(one: Loaded, cfg: DistillConfig, *, first: bool) -> None:
+    """What a teacher of another system than the student's cannot do. first: a student starts from its layers."""
     uri, system = one.meta["uri"], one.meta["system"]
     if system == cfg.model:
         return
@@ -49,7 +49,7 @@ def check_system(one: Loaded, cfg: DistillConfig) -> None:
         raise ConfigError(f"model={cfg.model}: {uri} is of {system}; one reads pictures, the other regions.")
     if cfg.reptile or cfg.method != "kd":
         raise ConfigError(f"method={cfg.method}, reptile={cfg.reptile}: {uri} is of {system}; expected kd and false.")
-    if cfg.student_init != "random":
+    if first and cfg.student_init != "random":
         start = f"student_init={cfg.student_init}: {uri} is of {system}, which has no layers for {cfg.model}"
         raise ConfigError(f"{start}; give student_init=random, or model={system}.")
 
