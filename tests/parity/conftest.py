@@ -9,7 +9,8 @@ import pytest
 
 HERE = Path(__file__).parent
 BESIDE = HERE.parents[2] / "shared" / "parity"
-DELIVERED = ["main", "formats", "models", "tasks", "distill"]  # the topics that `make test` runs; a topic joins with the work that delivers it
+# The topics that `make test` runs; a topic joins with the work that delivers it.
+DELIVERED = ["main", "formats", "models", "tasks", "distill"]
 
 
 def root() -> Path:

@@ -32,7 +32,8 @@ model, split = toy(folder)
 scores = TASK.score(split.examples, evaluation.predict(model, split, TASK))
 ranker, pairs = retrieval(folder)
 scores |= RETRIEVAL.score(pairs.examples, evaluation.predict(ranker, pairs, RETRIEVAL))
-(folder / f"scores-{state.process_index}.json").write_text(json.dumps([state.num_processes, scores]))
+found = json.dumps([state.num_processes, scores])
+(folder / f"scores-{state.process_index}.json").write_text(found)
 """
 
 
@@ -52,7 +53,9 @@ def retrieval(folder: Path) -> tuple:
 
     corpus = corpora.open(folder / "captions")
     learner = new_model(config(task="retrieval"), RETRIEVAL, corpus)
-    split = open_split(corpus, RETRIEVAL, "test", learner.tokenizer, max_text_tokens=20, max_regions=8, tags=False, images=9)
+    split = open_split(
+        corpus, RETRIEVAL, "test", learner.tokenizer, max_text_tokens=20, max_regions=8, tags=False, images=9
+    )
     return learner.model, split
 
 

@@ -1,0 +1,38 @@
+"""Every task of the built-in corpus is learnt through `mlflow run`, by one system or another, and beats its chance."""
+
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from tests.end_to_end.test_main_job import mlflow_run
+
+pytestmark = pytest.mark.slow
+QUICK = {"corpus_size": 2_000, "eval_every": 100, "warmup_steps": 50, "val_images": 15, "test_images": 20}
+TASKS = [  # task, system, further options, how far the test score must be above the chance level
+    ("vqa", "lxmert", {"steps": 200}, 0.15),
+    ("gqa", "vilbert", {"steps": 300}, 0.2),
+    ("snli_ve", "oscar", {"steps": 200}, 0.3),  # text alone tells the neutral ones: 1/3 above chance
+    ("refcoco", "vilbert", {"steps": 200}, 0.4),
+    ("refcoco+", "oscar", {"steps": 150}, 0.4),
+    ("refcocog", "lxmert", {"steps": 150}, 0.4),
+    ("retrieval", "oscar", {"steps": 200}, 0.15),
+    ("nlvr2", "oscar", {"steps": 700, "difficulty": "easy"}, 0.1),
+]
+
+
+@pytest.mark.parametrize(("task", "system", "options", "margin"), TASKS)
+def test_a_task_is_learnt(task: str, system: str, options: dict, margin: float, tmp_path: Path) -> None:
+    work = {"work_dir": tmp_path / "outputs", "task": task, "model": system}
+    output = mlflow_run(tmp_path, "finetune", **work, **QUICK, **options)
+    assert "examples/s" in output or " left " in output, "no progress was shown"
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    name = f"vlx-{task.replace('+', 'plus')}-model"
+    version = client.get_model_version(name, "1")
+    run = client.get_run(version.run_id)
+    metric = "recall_mean" if task == "retrieval" else "accuracy"
+    score, chance = (run.data.metrics[f"test/{each}"] for each in (metric, "chance"))
+    assert score > chance + margin, f"{task}: {score:.3f}, chance {chance:.3f}"
+    assert run.info.status == "FINISHED" and run.data.metrics["train/examples_per_second"] > 0
+    predictions = {file.path for file in client.list_artifacts(run.info.run_id, "predictions")}
+    assert any(path.endswith(".html") for path in predictions) and len(predictions) >= 3
