@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.training.toy import Recorder, config, write_corpus
+from tests.training.toy import Recorder, Stopped, config, write_corpus
 from vlx import checkpoints, tasks
 from vlx.checkpoints import Loaded
 from vlx.config import DistillConfig
@@ -46,11 +46,11 @@ class Asked:
 
 
 def distilled(
-    cfg: DistillConfig, setting: tuple[Loaded, Data], folder: Path, monkeypatch: pytest.MonkeyPatch
+    cfg: DistillConfig, setting: tuple[Loaded, Data], folder: Path, monkeypatch: pytest.MonkeyPatch, stop: int = 0
 ) -> tuple[dict[str, torch.Tensor], int, Recorder]:
     """Weights after the last step, how often the teacher was asked, and the curves; nothing is published."""
     teacher, data = setting
-    own, run, found = dataclasses.replace(teacher, model=copy.deepcopy(teacher.model)), Recorder(), {}
+    own, run, found = dataclasses.replace(teacher, model=copy.deepcopy(teacher.model)), Recorder(stop or None), {}
     run.folder = folder
     asked = Asked(own.model)
     monkeypatch.setattr(recipes, "publish", lambda run, learner, *_, **__: found.update(learner.model.state_dict()))
@@ -73,6 +73,19 @@ def test_a_student_of_kept_logits_is_the_student_of_the_teacher(
         torch.testing.assert_close(weight, without[name], atol=0.05 * float(moved), rtol=0)
     _, again, same = distilled(config(**options), setting, tmp_path / "c", monkeypatch)
     assert again == 0 and same.metrics[24]["train/loss"] == run.metrics[24]["train/loss"]
+
+
+def test_a_stopped_run_with_kept_logits_goes_on_to_the_same_bits(
+    setting: tuple[Loaded, Data], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = config(alpha=1.0, work_dir=str(tmp_path / "whole"))
+    whole, _, _ = distilled(cfg, setting, tmp_path / "a", monkeypatch)
+    cfg = dataclasses.replace(cfg, work_dir=str(tmp_path / "parts"))
+    with pytest.raises(Stopped):
+        distilled(cfg, setting, tmp_path / "b", monkeypatch, stop=5)
+    shutil.rmtree(tmp_path / "parts")  # whoever clears the kept logits loses time alone
+    parts, asked, _ = distilled(cfg, setting, tmp_path / "b", monkeypatch)
+    assert asked == 1 and all(torch.equal(weight, whole[name]) for name, weight in parts.items())
 
 
 def test_the_file_holds_the_logits_of_every_example_in_half_precision(

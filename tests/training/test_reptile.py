@@ -1,19 +1,21 @@
 """Reptile's short cuts give the same bits as the long way."""
 
 import copy
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.training.toy import config, same_weights, setting
+from tests.training.toy import Recorder, Stopped, config, same_weights, setting
 from vlx import tasks
 from vlx.config import DistillConfig
 from vlx.models.oscar import Oscar
 from vlx.models.student import has_dropout, set_dropout, student_from
 from vlx.objectives import distillation
 from vlx.training.batching import Data
-from vlx.training.loop import Trainer
+from vlx.training.evaluation import validator
+from vlx.training.loop import Trainer, fit
 from vlx.training.recipes import reptile
 
 TASK = tasks.load("nlvr2")
@@ -71,6 +73,25 @@ def test_with_dropout_or_accumulation_the_copy_is_asked_itself(tmp_path: Path) -
         start, data = setting(tmp_path / str(len(options)), cfg)
         parts = cfg.accumulation
         assert train(start, data, cfg)[3] == 10 * parts
+
+
+def test_a_stopped_run_goes_on_to_the_same_bits_where_one_pass_serves_both(tmp_path: Path) -> None:
+    """The copy and its optimizer are no part of a checkpoint: they are made anew."""
+    cfg = config(dropout=0.0, method="mkd", reptile=True)
+    start, data = setting(tmp_path, cfg)
+
+    def run(folder: str, stop: int | None) -> tuple[Oscar, Oscar]:
+        teacher, student = copy.deepcopy(start), student_from(start, layers=1, init="first", seed=0)
+        objective = distillation("mkd", teacher, TASK.loss, alpha=0.5, temperature=2.0)
+        hook, validate = reptile(cfg, teacher, student, objective, data), validator(TASK, data.validation)
+        with nullcontext() if stop is None else pytest.raises(Stopped):
+            fit(student, objective, data.train, validate, cfg, Recorder(stop), folder=tmp_path / folder, title="toy",
+                hook=hook)  # fmt: skip
+        return student, teacher
+
+    whole = run("whole", None)
+    run("parts", 5)
+    assert all(same_weights(one, other) for one, other in zip(run("parts", None), whole, strict=True))
 
 
 def test_dropout_is_found_wherever_it_is(tmp_path: Path) -> None:
