@@ -24,8 +24,7 @@ TASKS = [  # task, system, further options, how far the test score must be above
 @pytest.mark.parametrize(("task", "system", "options", "margin"), TASKS)
 def test_a_task_is_learnt(task: str, system: str, options: dict, margin: float, tmp_path: Path) -> None:
     work = {"work_dir": tmp_path / "outputs", "task": task, "model": system}
-    output = mlflow_run(tmp_path, "finetune", **work, **QUICK, **options)
-    assert "examples/s" in output or " left " in output, "no progress was shown"
+    mlflow_run(tmp_path, "finetune", **work, **QUICK, **options)
     client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
     name = f"vlx-{task.replace('+', 'plus')}-model"
     version = client.get_model_version(name, "1")
