@@ -64,8 +64,8 @@ class Sender:
             raise
         return run if run and run.info.lifecycle_stage == "active" else None
 
-    def find_run(self, experiment: str, uuid: str) -> MlflowRun | None:
-        found = self.client.search_runs([experiment], f"tags.`{UUID}` = '{uuid}'", max_results=1)
+    def find_run(self, experiments: list[str], uuid: str) -> MlflowRun | None:
+        found = self.client.search_runs(experiments, f"tags.`{UUID}` = '{uuid}'", max_results=1)
         return found[0] if found else None
 
     def set_tags(self, run_id: str, values: dict[str, str]) -> None:
@@ -76,14 +76,15 @@ class Sender:
         run = self.active(op["adopt"])
         given = run.info.experiment_id if run else op["experiment_id"]
         where = given or store.experiment_id(self.client, op["experiment"])
-        store.sweep(self.client, where)
-        run = run or self.find_run(where, op["uuid"])
         tags = op["tags"] | {UUID: op["uuid"]}
         if op["parent"]:
-            parent = self.find_run(where, op["parent"])
+            everywhere = [each.experiment_id for each in self.client.search_experiments()]
+            parent = self.find_run([where], op["parent"]) or self.find_run(everywhere, op["parent"])
             if parent is None:
                 raise LookupError("the parent run is not sent yet")
-            tags["mlflow.parentRunId"] = parent.info.run_id
+            tags["mlflow.parentRunId"], where = parent.info.run_id, parent.info.experiment_id
+        store.sweep(self.client, where)
+        run = run or self.find_run([where], op["uuid"])
         if run is None:
             run = self.client.create_run(where, start_time=op["t"], tags=tags, run_name=op["name"])
         else:

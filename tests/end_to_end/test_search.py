@@ -1,0 +1,138 @@
+"""Search on real training, on PostgreSQL, and as a person sees it."""
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from entrypoints import distill, finetune, search
+from tests.end_to_end import postgres
+from vlx import tracking
+from vlx.config import DistillConfig, SearchConfig, parse
+from vlx.tracking import store
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = (
+    "--corpus_size=80 --teacher_steps=24 --steps=24 --warmup_steps=4 --train_examples=0 --batch_size=8 --precision=fp32"
+    " --hidden_size=16 --heads=2 --intermediate_size=16 --layers=2 --student_layers=1 --eval_every=6 --log_every=4"
+)
+
+
+def table(folder: Path) -> list[dict[str, object]]:
+    (path,) = folder.glob("studies/*/artifacts/trials.table.json")
+    content = json.loads(path.read_text())
+    return [dict(zip(content["columns"], row, strict=True)) for row in content["data"]]
+
+
+@pytest.fixture
+def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    return MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+
+
+def test_distillations_are_searched_with_one_teacher_and_the_winner_is_promoted(client: MlflowClient) -> None:
+    search.main(SearchConfig(trials=4, seed=1, promote=True, options=SMALL))
+    rows = table(Path("outputs"))
+    assert [row["number"] for row in rows] == [0, 1, 2, 3]
+    found = client.search_runs([store.experiment_id(client)])
+    (parent,) = [run for run in found if run.info.run_name == "search of distill"]
+    children = [run for run in found if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    (teacher,) = [run for run in found if run not in children and run is not parent]
+    assert teacher.data.tags["vlx.role"] == "teacher" and len(children) == 4 + 3
+    assert len(list(Path("outputs/teachers").glob("nlvr2-*"))) == 1
+    trials = [run for run in children if "vlx.trial" in run.data.tags]
+    assert not any(key.startswith("test/") for run in trials for key in run.data.metrics)
+    assert {name.name for name in client.search_registered_models()} == {"vlx-nlvr2-teacher", "vlx-nlvr2-student"}
+    (version,) = client.search_model_versions("name = 'vlx-nlvr2-student'")
+    assert version.tags["study_run"] == parent.info.run_id and version.tags["teacher"] == "models:/vlx-nlvr2-teacher/1"
+    assert client.get_model_version_by_alias("vlx-nlvr2-student", "champion").version == version.version
+    (preset,) = Path("outputs/studies").glob("*/best.yaml")
+    cfg = parse(DistillConfig, [f"--preset={preset}"])
+    assert isinstance(distill.main(cfg), float)
+    assert len(list(Path("outputs/teachers").glob("nlvr2-*"))) <= 2
+
+
+def test_a_pruned_training_keeps_its_numbers_and_not_its_weights(client: MlflowClient, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("lr: {low: 1.0e-12, high: 1.0e-2, log: true}\neval_every: 3\n")
+    learns = {"--corpus_size=80": "--corpus_size=400", "--eval_every=6": "--difficulty=easy", "steps=24": "steps=60"}
+    options = f"{SMALL} --student_init=random"
+    for short, longer in learns.items():
+        options = options.replace(short, longer)
+    search.main(SearchConfig(trials=8, sampler="random", space=str(tmp_path / "mine.yaml"), options=options))
+    rows, found = table(Path("outputs")), client.search_runs([store.experiment_id(client)], "tags.`vlx.trial` != ''")
+    states = Counter(row["state"] for row in rows)
+    assert set(states) <= {"complete", "pruned"} and states["pruned"] > 0
+    for run in found:
+        row = rows[int(run.data.tags["vlx.trial"])]
+        steps = [point.step for point in client.get_metric_history(run.info.run_id, "val/accuracy")]
+        assert row["run"] == run.info.run_id and max(steps) == 3 * row["looks"]
+        assert run.info.status == {"complete": "FINISHED", "pruned": "KILLED"}[row["state"]]
+    weights = [path.parent.parent.name for path in Path("outputs/runs").glob("*/training/best-*")]
+    assert len(weights) == states["complete"]
+
+
+def test_fine_tunings_are_searched_for_accuracy_against_size(client: MlflowClient, tmp_path: Path) -> None:
+    (tmp_path / "sizes.yaml").write_text("layers: {low: 1, high: 3}\nlr: {low: 1.0e-4, high: 1.0e-2, log: true}\n")
+    words = SMALL.replace("--teacher_steps=24 ", "").replace("--layers=2 --student_layers=1 ", "")
+    search.main(SearchConfig(verb="finetune", trials=3, against="parameters", space="sizes.yaml", options=words))
+    sizes = {row["layers"]: row["cost"] for row in table(Path("outputs"))}
+    assert sizes[2] > 1000 and list(sizes.values()) == [sizes[layers] for layers in sizes]
+    assert [sizes[layers] for layers in sorted(sizes)] == sorted(sizes.values())
+    assert finetune.main is not distill.main
+
+
+def test_mlflow_run_searches_and_joins(client: MlflowClient, tmp_path: Path) -> None:
+    """The run that `mlflow run` makes is the search's own."""
+    mlflow = [str(Path(sys.executable).with_name("mlflow")), "run", str(ROOT), "-e", "search", "--env-manager", "local"]
+    given = {"trials": 2, "work_dir": tmp_path / "outputs"} | dict(pair[2:].split("=") for pair in SMALL.split())
+    words = [word for key, value in given.items() for word in ("-P", f"{key}={value}")]
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(
+        mlflow + words,
+        env=os.environ | {"PATH": path, "MLFLOW_EXPERIMENT_NAME": "vlx"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = client.search_runs([store.experiment_id(client)])
+    (parent,) = [run for run in found if run.info.run_name == "search of distill"]
+    assert parent.data.params["trials"] == parent.data.params["config/trials"] == "2"
+    assert Counter(run.data.tags.get("mlflow.parentRunId") for run in found)[parent.info.run_id] == 2
+    assert {run.info.status for run in found} == {"FINISHED"}
+
+
+def test_postgresql_keeps_the_study_and_the_runs_of_two_machines(tmp_path: Path) -> None:
+    with postgres.running() as url:
+        client = store.connect(f"{url}/mlflow")
+        variables = {"MLFLOW_TRACKING_URI": f"{url}/mlflow", "VLX_TOY": "slow"}
+        variables["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+        words = ["--study=shared", "--trials=14", f"--storage={url}/study"]
+        processes = []
+        for machine in ("one", "two"):  # each with a disk of its own
+            (tmp_path / machine).mkdir()
+            command = [sys.executable, str(ROOT / "tests" / "search_toy.py"), *words]
+            with (tmp_path / machine / "log.txt").open("wb") as log:
+                here = {"cwd": tmp_path / machine, "env": os.environ | variables, "stdout": log, "stderr": log}
+                processes.append(subprocess.Popen(command, **here))
+            while not list((tmp_path / "one").glob("outputs/runs/toy-*")):  # the first leads
+                assert processes[0].poll() is None, (tmp_path / "one" / "log.txt").read_text()[-3000:]
+        for process, machine in zip(processes, ("one", "two"), strict=True):
+            assert process.wait(200) == 0, (tmp_path / machine / "log.txt").read_text()[-3000:]
+        found = client.search_runs([store.experiment_id(client)])
+    rows = table(tmp_path / "one" / "outputs")
+    assert [row["number"] for row in rows] == list(range(14)) and len({row["lr"] for row in rows}) == 14
+    assert set(row["state"] for row in rows) == {"complete", "pruned"}
+    (parent,) = [run for run in found if run.info.run_name == "search of distill"]
+    children = [run for run in found if run is not parent]
+    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
+    assert sorted(int(run.data.tags["vlx.trial"]) for run in children) == list(range(14))
+    assert len({run.data.tags["vlx.process"] for run in children}) == 2
+    assert parent.info.status == "FINISHED" and "joining the study" in (tmp_path / "two" / "log.txt").read_text()
+    assert tracking.front(rows)
