@@ -43,9 +43,10 @@ FORMATS: dict[str, Format] = {
 }
 
 
-# Both number their pictures, but not the same ones: picture 42 of COCO is not Visual Genome's.
+# Both number their pictures, but not the same ones: picture 42 of COCO is not Visual Genome's. LXMERT names them whole.
 GENOME = {name for name in FORMATS if "gqa" in name or "genome" in name}
-COCO = {name for name in FORMATS if any(part in name for part in ("vqa", "coco", "retrieval", "guesswhat"))} - GENOME
+NUMBERED = {name for name in FORMATS if not name.startswith(("lxmert-", "clip-vil-"))} - GENOME
+COCO = {name for name in NUMBERED if any(part in name for part in ("vqa", "coco", "retrieval", "guesswhat"))}
 
 
 def find(format: str, source: Path | str) -> dict[str, Path]:
