@@ -11,7 +11,8 @@ import pytest
 from mlflow import MlflowClient
 
 from entrypoints import distill, finetune, search
-from tests.end_to_end import postgres
+from tests import search_toy
+from tests.end_to_end import chromium, postgres
 from vlx import tracking
 from vlx.config import DistillConfig, SearchConfig, parse
 from vlx.tracking import store
@@ -136,3 +137,27 @@ def test_postgresql_keeps_the_study_and_the_runs_of_two_machines(tmp_path: Path)
     assert len({run.data.tags["vlx.process"] for run in children}) == 2
     assert parent.info.status == "FINISHED" and "joining the study" in (tmp_path / "two" / "log.txt").read_text()
     assert tracking.front(rows)
+
+
+def test_the_page_of_a_search_shows_its_figures(client: MlflowClient, tmp_path: Path) -> None:
+    """The picture is kept in VLX_SCREENSHOTS, if that names a folder."""
+    with chromium.browser() as page:
+        search_toy.find(trials=8, seed=1)
+        found = client.search_runs([store.experiment_id(client)])
+        (parent,) = [run for run in found if run.info.run_name == "search of distill"]
+        with chromium.server(tmp_path / "mlflow.db", tmp_path) as address:
+            place = f"{address}/#/experiments/{parent.info.experiment_id}/runs/{parent.info.run_id}"
+            page.goto(f"{place}/artifacts?workflowType=machine_learning")
+            page.get_by_text("figures", exact=True).click()
+            for name in ("importances.png", "parallel.png", "slice.png", "contour-"):
+                page.get_by_text(name).first.wait_for()
+            page.get_by_text("slice.png").click()
+            page.locator("img[src^='blob:'], img[src*='slice']").first.wait_for()
+            pictures = Path(os.environ.get("VLX_SCREENSHOTS", tmp_path))
+            page.screenshot(path=pictures / "search-artifacts.png")
+            text = page.inner_text("body")
+            assert "search of distill" in text and "trials.table.json" in text and "best.yaml" in text
+            page.goto(f"{place}/model-metrics?workflowType=machine_learning")
+            page.get_by_text("search/best").first.wait_for()
+            page.screenshot(path=pictures / "search-metrics.png")
+        assert (pictures / "search-artifacts.png").stat().st_size > 10_000

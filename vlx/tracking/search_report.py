@@ -46,7 +46,7 @@ def log_progress(run: Run, rows: Rows) -> None:
         if row["state"] == "complete":
             best = max(best, row["score"])
             run.log_metrics({"search/score": row["score"]}, step=row["number"])
-            run.log_metrics({"search/best": best}, step=count)
+        run.log_metrics({"search/best": best} if math.isfinite(best) else {}, step=count)
 
 
 def front(rows: Rows) -> Rows:
