@@ -126,7 +126,7 @@ def chance_warning(task: Task, split: Split, value: float) -> str:
     chance = task.chance_level(split.examples)
     if not is_at_chance(value, chance, len(split)):
         return ""
-    known = f"always the most frequent answer {chance:.3f}"
+    known = f"without a look {chance:.3f}"
     warning = f"at chance level: {split.name} {task.metric} {value:.3f}, {known}"
     log.warning("%s. The model has learnt little from the pictures.", warning)
     return warning
