@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vlx import corpora
-from vlx.corpora import scenes
+from vlx import corpora, tasks
+from vlx.corpora import doctor, scenes
 from vlx.corpora.regions import detect
 from vlx.corpora.scenes.files import TASKS
 from vlx.corpora.scenes.pictures import COLOURS, DIFFICULTIES, Shape, draw_picture, render
@@ -203,3 +203,88 @@ def test_hypotheses_come_in_threes_of_different_truth() -> None:
 def test_a_picture_has_five_captions_in_one_split() -> None:
     images = Counter(record["image_id"] for record in drawn("retrieval"))
     assert set(images.values()) == {5}
+
+
+BOXED = ("visual7w", "guesswhat", "guesswhat_pointing", "vcr_q2a", "vcr_qa2r")
+
+
+@pytest.mark.parametrize("task", BOXED)
+@pytest.mark.parametrize("difficulty", ["easy", "hard"])
+def test_a_task_about_boxes_is_sound(task: str, difficulty: str, tmp_path: Path) -> None:
+    corpus = scenes.build(tmp_path / "corpus", task=task, size=60, difficulty=difficulty)
+    wanted = tasks.load(task).splits
+    assert {split: corpus.examples(task, split).num_rows for split in wanted} == dict(
+        zip(wanted, (60, 100, 100), strict=True)
+    )
+    assert not [finding for finding in doctor.examine(corpus) if finding.serious]
+    pictures = [set(sum(corpus.examples(task, split)["image_ids"], [])) for split in wanted]
+    assert not pictures[0] & pictures[1] and not pictures[0] & pictures[2] and not pictures[1] & pictures[2]
+
+
+@pytest.mark.parametrize("task", BOXED)
+def test_every_box_is_a_region(task: str, tmp_path: Path) -> None:
+    corpus = scenes.build(tmp_path / "corpus", task=task, size=60)
+    for row in corpus.examples(task, "train"):
+        regions = {tuple(box) for box in (corpus.regions(row["image_ids"][0])[1] * 64).round().tolist()}
+        assert regions.issuperset(tuple(box) for box in (np.array(row["boxes"]) * 64).round().tolist())
+
+
+def test_the_text_alone_does_not_tell_the_right_choice(tmp_path: Path) -> None:
+    """Where the right one lies among its like; and of VCR the most likely choice by how often each word is right."""
+    for task in ("visual7w", "guesswhat_pointing", "vcr_q2a", "vcr_qa2r"):
+        rows = scenes.build(tmp_path / task, task=task, size=1_200).examples(task, "train")
+        assert max(Counter(rows["label"]).values()) < 0.4 * 1_200, task
+        if task.startswith("vcr"):
+            right, given = Counter(), Counter()
+            said = [[(row["text"].split()[-2], *choice.split()[-3:]) for choice in row["choices"]] for row in rows]
+            for choices, label in zip(said, rows["label"], strict=True):
+                right[choices[label]] += 1
+                given.update(choices)
+            best = [max(range(4), key=lambda place: right[one[place]] / given[one[place]]) for one in said]
+            assert np.mean(np.array(best) == rows["label"]) < 0.45, task
+
+
+def test_the_text_of_a_guess_does_not_give_its_answer_away() -> None:
+    answers = defaultdict(Counter)
+    for record in drawn("guesswhat", 4_000):
+        ((text, answer),) = record["qas"]
+        answers[text][answer] += 1
+    assert sum(counts.most_common(1)[0][1] for counts in answers.values()) / 4_000 < 0.45
+    assert {answer for counts in answers.values() for answer in counts} == {"Yes", "No", "N/A"}
+
+
+def test_guesses_are_true_and_a_dialogue_leaves_one_shape() -> None:
+    for record in drawn("guesswhat"):
+        ((text, answer),) = record["qas"]
+        words = text.strip("?").split()
+        noun, said = words[2 : words.index("thing") + 1 if "thing" in words else 3], words[-1]
+        meant = [one for one in record["picture"] if set(noun) - {"thing"} <= {one.size, one.colour, one.shape}]
+        assert len(meant) == (answer != "N/A"), text
+        assert not meant or (said in (meant[0].colour, meant[0].shape)) == (answer == "Yes"), text
+    for record in drawn("guesswhat_pointing"):
+        left = [
+            index
+            for index, one in enumerate(record["picture"])
+            if all(
+                (text.strip("?").split()[-1] in (one.size, one.colour, one.shape)) == (answer == "Yes")
+                for text, answer in record["qas"]
+            )
+        ]
+        assert left == [record["target"]]
+
+
+def test_one_choice_is_true_of_the_picture() -> None:
+    for record in drawn("vcr_q2a"):
+        picture, index = record["picture"], record["question"][-2][0]
+        assert [words[2] == picture[index].colour for words in record["answer_choices"]].index(True) == record[
+            "answer_label"
+        ]
+        there = {(one.colour, one.shape) for one in picture}
+        truths = [(words[3], words[4]) in there for words in record["rationale_choices"]]
+        assert truths.count(True) == 1 and truths[record["rationale_label"]]
+    for record in drawn("visual7w"):
+        words = set(record["question"].strip("?").split())
+        shapes = {number: record["picture"][number % 10] for number in (record["answer"], *record["multiple_choices"])}
+        known = {*COLOURS, "circle", "square", "triangle", "small", "medium", "large"}
+        meant = [number for number, one in shapes.items() if words & known <= {one.size, one.colour, one.shape}]
+        assert len(shapes) == 4 and meant == [record["answer"]]

@@ -1,19 +1,18 @@
 """What is said of the pictures, as each task's official files. Numbers of pictures are theirs throughout a corpus."""
 
-import json
 import pickle
 import random
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from vlx.corpora.scenes import captions, questions, statements
+from vlx.corpora.scenes import vilbert_files as vilbert
 from vlx.corpora.scenes.pictures import PARTS, SHAPES, SIDE, Difficulty, Picture, draw_pictures
+from vlx.corpora.scenes.records import PICTURES_OF_A_PART, Record, write_json, write_lines
 
-Record = dict[str, Any]
 Drawn = tuple[dict[str, Picture], list[Record]]  # pictures of a set by id, and what is said of them
-PICTURES_OF_A_PART = 10_000_000  # numbers of pictures: train from 0, validation and test from the next two of these
 
 
 class Task(NamedTuple):
@@ -38,28 +37,25 @@ def draw_statements(rng: random.Random, split: str, number: int, part: str, leve
     return {name: pairs[place // 2][place % 2] for name, place in names.items()}, records
 
 
-def one_by_one(say: Callable[[random.Random, Picture, int], list[Record]]) -> Callable[..., Drawn]:
-    """Sets of a task about single pictures: say(rng, picture, its number) -> records."""
+def one_by_one(
+    say: Callable[[random.Random, Picture, int], list[Record]],
+    *, name: Callable[[int], str] = str, least: int = 1,
+) -> Callable[..., Drawn]:  # fmt: skip
+    """Sets of a task about single pictures of `least` shapes: say(rng, picture, its number) -> records."""
 
     def draw(rng: random.Random, split: str, number: int, part: str, level: Difficulty, count: int) -> Drawn:
-        drawn, records = draw_pictures(rng, part, level), list[Record]()
+        few, many = level.shapes
+        shapes = max(few, least), max(many, least)
+        drawn, records = draw_pictures(rng, part, level._replace(shapes=shapes)), list[Record]()
         first = PARTS.index(part) * PICTURES_OF_A_PART + number * len(drawn)
         numbered = dict(enumerate(drawn, first))
         for image, picture in numbered.items():
             records += say(rng, picture, image)
         records = records[:count]
         used = {record["image_id"] for record in records}
-        return {str(image): picture for image, picture in numbered.items() if image in used}, records
+        return {name(image): picture for image, picture in numbered.items() if image in used}, records
 
     return draw
-
-
-def write_json(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content), encoding="utf-8")
-
-
-def write_lines(path: Path, records: list[Record]) -> None:
-    path.write_text("".join(f"{json.dumps(record)}\n" for record in records), encoding="utf-8")
 
 
 def write_nlvr2(folder: Path, splits: dict[str, list[Record]]) -> None:
@@ -211,6 +207,8 @@ def write_snli_ve(folder: Path, splits: dict[str, list[Record]]) -> None:
         write_lines(folder / f"snli_ve_{split}.jsonl", found)
 
 
+PLAIN, GAMES, V7W = ("train", "val", "test"), ("train", "valid", "test"), "v7w_{}".format
+VCR = one_by_one(vilbert.say_choices, name=vilbert.vcr_number, least=3)
 TASKS = {
     "nlvr2": Task("nlvr2", ("train", "dev", "test1"), draw_statements, write_nlvr2),
     "vqa": Task("vqa", ("train2014", "val2014", "test-dev2015"), one_by_one(say_vqa), write_vqa),
@@ -222,4 +220,13 @@ TASKS = {
         "refcocog", ("train", "val", "test"), one_by_one(say_expressions), partial(write_refcoco, by="umd")
     ),
     "snli_ve": Task("snli-ve", ("train", "dev", "test"), one_by_one(say_hypotheses), write_snli_ve),
+    "visual7w": Task(
+        "vilbert-visual7w", PLAIN, one_by_one(vilbert.say_which, name=V7W, least=4), vilbert.write_visual7w
+    ),
+    "guesswhat": Task("vilbert-guesswhat", GAMES, one_by_one(vilbert.say_guesses), vilbert.write_guesses),
+    "guesswhat_pointing": Task(
+        "vilbert-guesswhat-pointing", GAMES, one_by_one(vilbert.say_dialogues, least=3), vilbert.write_dialogues
+    ),
+    "vcr_q2a": Task("vilbert-vcr-q2a", PLAIN, VCR, vilbert.write_vcr),
+    "vcr_qa2r": Task("vilbert-vcr-qa2r", PLAIN, VCR, vilbert.write_vcr),
 }
