@@ -47,7 +47,7 @@ def test_a_missing_data_folder(fails: Callable[..., str], verb: str) -> None:
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("--task=nlvr3", "task=nlvr3: expected one of nlvr2, nlvr."),
+        ("--task=nlvr3", "task=nlvr3: expected one of nlvr2, nlvr, vqa,"),
         ("--alpha=1.5", "alpha=1.5: expected a value from 0 to 1."),
         ("--student_layers=7", "student_layers=7: expected at most the teacher's layers=4."),
         ("--preset=oscar-vqa", "preset=oscar-vqa: no such preset"),
