@@ -52,6 +52,9 @@ def write_sources(folder: Path, *, task: str, seed: int, size: int, difficulty: 
                 records += found
                 number += 1
     made.write(folder, splits)
+    if not regions:  # the pictures are of another kind, and the task's own
+        (folder / "images.tar").unlink()
+        return
     # Views of one tensor: thousands of small ones are slow to save.
     rows = torch.from_numpy(np.concatenate(list(regions.values()))).split([len(rows) for rows in regions.values()])
     torch.save(dict(zip(regions, rows, strict=True)), folder / f"{task}_{DETECTOR}_feats.pt")

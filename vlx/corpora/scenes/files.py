@@ -2,17 +2,24 @@
 
 import pickle
 import random
+import tarfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from PIL import Image
+
+from vlx.corpora.formats.nlvr import BOXES, PICTURE_SIZE
 from vlx.corpora.scenes import captions, questions, statements
 from vlx.corpora.scenes import vilbert_files as vilbert
-from vlx.corpora.scenes.pictures import PARTS, SHAPES, SIDE, Difficulty, Picture, draw_pictures
+from vlx.corpora.scenes.pictures import PARTS, SHAPES, SIDE, Difficulty, Picture, add_image, draw_pictures, render
 from vlx.corpora.scenes.records import PICTURES_OF_A_PART, Record, write_json, write_lines
 
 Drawn = tuple[dict[str, Picture], list[Record]]  # pictures of a set by id, and what is said of them
+
+
+BETWEEN, MARGIN = (128, 128, 128), (PICTURE_SIZE[1] - SIDE) // 2  # of NLVR's boxes: colour between, pixels around
 
 
 class Task(NamedTuple):
@@ -63,6 +70,36 @@ def write_nlvr2(folder: Path, splits: dict[str, list[Record]]) -> None:
         write_lines(folder / f"{split}.json", records)
 
 
+def draw_boxes(rng: random.Random, split: str, number: int, part: str, level: Difficulty, count: int) -> Drawn:
+    """NLVR: its pictures, of three boxes each, are drawn by write_nlvr."""
+    wanted, first = min(statements.SENTENCES, -(-count // statements.PAIRS)), PARTS.index(part) * PICTURES_OF_A_PART
+    draw, only = statements.draw_triples, statements.of_boxes
+    triples, claims = statements.draw_set(rng, part, level, wanted, draw=draw, only=only)
+    return {}, [
+        {
+            **{"identifier": f"{first + number * statements.SENTENCES + index}-{place}", "sentence": sentence},
+            **{"label": str(truth).lower(), "directory": str(first + number), "boxes": triples[place]},
+        }
+        for index, (sentence, (_, truths)) in enumerate(claims.items())
+        for place, truth in enumerate(truths)
+    ]
+
+
+def write_nlvr(folder: Path, splits: dict[str, list[Record]]) -> None:
+    """Validation is train's: who reads the files holds directories out, whose pictures no other has."""
+    for split, records in {"train": splits["train"] + splits["val"], "dev": splits["dev"]}.items():
+        (folder / split).mkdir()
+        with tarfile.open(folder / split / "images.tar", "w") as archive:
+            for record in records:
+                image = Image.new("RGB", PICTURE_SIZE, BETWEEN)
+                shade = random.Random(record["directory"]).randrange(200, 250)
+                for box, picture in zip(BOXES, record.pop("boxes"), strict=True):
+                    image.paste((shade,) * 3, box)
+                    image.paste(render(picture, shade), (box[0] + MARGIN, box[1] + MARGIN))
+                add_image(archive, f"{split}-{record['identifier']}-0.png", image)
+        write_lines(folder / split / f"{split}.json", records)
+
+
 def say_vqa(rng: random.Random, picture: Picture, image: int) -> list[Record]:
     records = []
     for index, question in enumerate(questions.ask(rng, picture, questions.VQA, 5)):
@@ -87,6 +124,25 @@ def write_vqa(folder: Path, splits: dict[str, list[Record]]) -> None:
         write_json(folder / f"v2_OpenEnded_mscoco_{split}_questions.json", info | {"questions": found})
         found = [{key: value for key, value in record.items() if key != "question"} for record in records]
         write_json(folder / f"v2_mscoco_{split}_annotations.json", info | {"annotations": found})
+
+
+def say_radiology(rng: random.Random, picture: Picture, image: int) -> list[Record]:
+    """VQA-RAD's questions have one answer each."""
+    return [
+        {
+            **{"image_id": image, "qid": image * 10 + index, "image_name": f"{image}.png"},
+            **{"question": question.text, "answer": question.answer, "question_type": question.structural},
+            "answer_type": "CLOSED" if question.answer in questions.ANSWER_TYPES else "OPEN",
+        }
+        for index, question in enumerate(questions.ask(rng, picture, questions.VQA, 5))
+    ]
+
+
+def write_vqa_rad(folder: Path, splits: dict[str, list[Record]]) -> None:
+    """Validation is train's: who reads the file holds pictures out."""
+    phrases = {"train": "freeform", "val": "freeform", "test": "test_freeform"}
+    found = [record | {"phrase_type": phrases[split]} for split, records in splits.items() for record in records]
+    write_json(folder / "VQA_RAD Dataset Public.json", found)
 
 
 def say_gqa(rng: random.Random, picture: Picture, image: int) -> list[Record]:
@@ -220,6 +276,8 @@ TASKS = {
         "refcocog", ("train", "val", "test"), one_by_one(say_expressions), partial(write_refcoco, by="umd")
     ),
     "snli_ve": Task("snli-ve", ("train", "dev", "test"), one_by_one(say_hypotheses), write_snli_ve),
+    "nlvr": Task("nlvr", ("train", "val", "dev"), draw_boxes, write_nlvr),
+    "vqa_rad": Task("vqa-rad", PLAIN, one_by_one(say_radiology), write_vqa_rad),
     "visual7w": Task(
         "vilbert-visual7w", PLAIN, one_by_one(vilbert.say_which, name=V7W, least=4), vilbert.write_visual7w
     ),

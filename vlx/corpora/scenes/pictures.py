@@ -130,10 +130,15 @@ def render(picture: Picture, shade: int) -> Image.Image:
 
 def add_picture(archive: tarfile.TarFile, name: str, picture: Picture, shade: int) -> np.ndarray:
     """Put the rendered picture in the tar; returns what the detector sees in it [R,D+6], as Oscar's files have it."""
-    image, file, member = render(picture, shade), BytesIO(), tarfile.TarInfo(name)
+    image = render(picture, shade)
+    add_image(archive, name, image)
+    features, boxes = detect(image)
+    return np.concatenate([features, boxes, boxes[:, 2:] - boxes[:, :2]], 1)
+
+
+def add_image(archive: tarfile.TarFile, name: str, image: Image.Image) -> None:
+    file, member = BytesIO(), tarfile.TarInfo(name)
     image.save(file, "png", compress_level=1)
     member.size = file.tell()
     file.seek(0)
     archive.addfile(member, file)
-    features, boxes = detect(image)
-    return np.concatenate([features, boxes, boxes[:, 2:] - boxes[:, :2]], 1)
