@@ -90,8 +90,8 @@ def test_a_prepared_folder_is_opened_where_it_is() -> None:
 
 
 def test_a_task_without_built_in_corpus_says_what_to_give() -> None:
-    with pytest.raises(CorpusError, match="task genome_qa: no built-in corpus. Give --source="):
-        fetch("genome_qa")
+    with pytest.raises(CorpusError, match="task captions: no built-in corpus. Give --source="):
+        fetch("captions")
 
 
 def test_a_damaged_kept_corpus_is_named_and_not_used() -> None:

@@ -322,3 +322,15 @@ def test_the_text_of_a_question_of_vqa_rad_does_not_give_its_answer_away() -> No
     for record in drawn("vqa_rad", 4_000):
         answers[record["question"]][record["answer"]] += 1
     assert sum(counts.most_common(1)[0][1] for counts in answers.values()) / 4_000 < 0.66
+
+
+def test_visual_genomes_questions_have_as_much_validation_as_their_format_takes(tmp_path: Path) -> None:
+    corpus = scenes.build(tmp_path / "corpus", task="genome_qa", size=40)
+    assert corpus.manifest["examples"] == {"genome_qa": {"train": 40, "val": 5_000}}
+    assert not [finding for finding in doctor.examine(corpus) if finding.serious]
+    images = [{image for (image,) in corpus.examples("genome_qa", split)["image_ids"]} for split in ("train", "val")]
+    assert not images[0] & images[1]
+    known = defaultdict(Counter)
+    for row in corpus.examples("genome_qa", "val"):
+        known[row["text"]][row["answers"][0]] += 1
+    assert sum(counts.most_common(1)[0][1] for counts in known.values()) / 5_000 < 0.66

@@ -37,11 +37,11 @@ def build(
 def write_sources(folder: Path, *, task: str, seed: int, size: int, difficulty: str) -> None:
     """Write the task's official files, images.tar and the regions' features."""
     held_out, made = max(HELD_OUT_LEAST, size // HELD_OUT_SHARE), TASKS[task]
-    sizes = (size, held_out, held_out)
+    sizes = (size, made.validation or held_out, held_out)[: len(made.names)]
     regions: dict[str, np.ndarray] = {}
     splits: dict[str, list[dict[str, Any]]] = {}
     with meter("scenes", sum(sizes)) as progress, tarfile.open(folder / "images.tar", "w") as archive:
-        for split, part, total in zip(made.names, PARTS, sizes, strict=True):
+        for split, part, total in zip(made.names, PARTS, sizes, strict=False):
             records, number = splits.setdefault(split, []), 0
             while len(records) < total:
                 rng = random.Random(f"{seed}/{split}/{number}")

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from vlx.corpora.formats.nlvr import BOXES, PICTURE_SIZE
+from vlx.corpora.formats.vilbert import GENOME_VAL
 from vlx.corpora.scenes import captions, questions, statements
 from vlx.corpora.scenes import vilbert_files as vilbert
 from vlx.corpora.scenes.pictures import PARTS, SHAPES, SIDE, Difficulty, Picture, add_image, draw_pictures, render
@@ -23,13 +24,14 @@ BETWEEN, MARGIN = (128, 128, 128), (PICTURE_SIZE[1] - SIDE) // 2  # of NLVR's bo
 
 
 class Task(NamedTuple):
-    """names: of the splits for train, validation and test. draw(rng, split, number, part, level, count): a set;
-    write(folder, split -> records): the official files."""
+    """names: of the splits for train, validation and, if it has one, test. draw(rng, split, number, part, level,
+    count): a set; write(folder, split -> records): the official files."""
 
     format: str
-    names: tuple[str, str, str]
+    names: tuple[str, ...]
     draw: Callable[[random.Random, str, int, str, Difficulty, int], Drawn]
     write: Callable[[Path, dict[str, list[Record]]], None]
+    validation: int = 0  # examples of validation, where the format fixes how many
 
 
 def draw_statements(rng: random.Random, split: str, number: int, part: str, level: Difficulty, count: int) -> Drawn:
@@ -143,6 +145,15 @@ def write_vqa_rad(folder: Path, splits: dict[str, list[Record]]) -> None:
     phrases = {"train": "freeform", "val": "freeform", "test": "test_freeform"}
     found = [record | {"phrase_type": phrases[split]} for split, records in splits.items() for record in records]
     write_json(folder / "VQA_RAD Dataset Public.json", found)
+
+
+def say_genome(rng: random.Random, picture: Picture, image: int) -> list[Record]:
+    """Visual Genome's questions have one answer each."""
+    found = enumerate(questions.ask(rng, picture, questions.VQA, 5), image * 10)
+    return [
+        {"image_id": image, "question_id": number, "question": question.text, "answer": question.answer}
+        for number, question in found
+    ]
 
 
 def say_gqa(rng: random.Random, picture: Picture, image: int) -> list[Record]:
@@ -278,6 +289,7 @@ TASKS = {
     "snli_ve": Task("snli-ve", ("train", "dev", "test"), one_by_one(say_hypotheses), write_snli_ve),
     "nlvr": Task("nlvr", ("train", "val", "dev"), draw_boxes, write_nlvr),
     "vqa_rad": Task("vqa-rad", PLAIN, one_by_one(say_radiology), write_vqa_rad),
+    "genome_qa": Task("vilbert-visual-genome-qa", PLAIN[:2], one_by_one(say_genome), vilbert.write_genome, GENOME_VAL),
     "visual7w": Task(
         "vilbert-visual7w", PLAIN, one_by_one(vilbert.say_which, name=V7W, least=4), vilbert.write_visual7w
     ),

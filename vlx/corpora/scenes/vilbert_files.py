@@ -1,5 +1,6 @@
 """Tasks about annotated boxes, as ViLBERT 12-in-1 reads them. Every box is a shape, which the detector finds too."""
 
+import pickle
 import random
 from itertools import groupby
 from pathlib import Path
@@ -149,6 +150,17 @@ def say_choices(rng: random.Random, picture: Picture, image: int) -> list[Record
             }
         )
     return records
+
+
+def write_genome(folder: Path, splits: dict[str, list[Record]]) -> None:
+    """Questions in the order of their ids, of which the last are validation."""
+    records = [record for found in splits.values() for record in found]
+    table = sorted({record["answer"] for record in records})
+    places = {answer: place for place, answer in enumerate(table)}
+    items = [record | {"labels": [places[record["answer"]]], "scores": [1.0]} for record in records]
+    (folder / "cache").mkdir()
+    (folder / "cache" / "trainval_target.pkl").write_bytes(pickle.dumps(items))
+    (folder / "cache" / "trainval_label2ans.pkl").write_bytes(pickle.dumps(table))
 
 
 def write_vcr(folder: Path, splits: dict[str, list[Record]]) -> None:
