@@ -17,9 +17,9 @@ TASKS = [  # task, system, further options, how far the test score must be above
     ("refcoco+", "oscar", {"steps": 150}, 0.4),
     ("refcocog", "lxmert", {"steps": 150}, 0.4),
     ("retrieval", "oscar", {"steps": 200}, 0.15),
-    ("visual7w", "vilbert", {"steps": 200, "corpus_size": 1_500}, 0.3),
-    ("guesswhat_pointing", "vilbert", {"steps": 200, "corpus_size": 1_500}, 0.2),
-    ("vqa_rad", "lxmert", {"steps": 200, "corpus_size": 1_500}, 0.42),
+    ("visual7w", "vilbert", {"steps": 200}, 0.3),
+    ("guesswhat_pointing", "vilbert", {"steps": 200}, 0.2),
+    ("vqa_rad", "lxmert", {"steps": 200}, 0.42),
     ("nlvr2", "oscar", {"steps": 700, "difficulty": "easy"}, 0.1),
 ]
 
