@@ -33,6 +33,7 @@ log = logging.getLogger("vlx")
 COSTS = {"latency": "model/latency_ms", "parameters": "model/parameters"}  # metrics of a run
 NOT_IN_PRESET = workspace.NOT_IDENTITY | {"seed", "corpus", "source"}  # what `mlflow run` always passes
 NOT_OF_WORKERS = {"workers", "promote", "description", "options"}
+REFRESH = 120.0  # seconds between two drawings of the figures
 LOOK = 2.0  # seconds between two looks at what other processes do
 HOPELESS = 3  # failures before anything else: the search stops
 FRESH = 3  # seeds with which the best settings are trained before one model is registered
@@ -59,7 +60,7 @@ def run(cfg: SearchConfig, main: Callable[..., float], *, prepare: Prepare, scri
     search.base = prepare(base)
     while search.next_trial():
         pass
-    return search.best()["score"]
+    return max((row["score"] for row in studies.rows(search.study) if row["state"] == "complete"), default=math.nan)
 
 
 @dataclasses.dataclass
@@ -101,9 +102,15 @@ class Search:
             self.base = prepare(self.base)
             self.study.set_user_attr("lead", process_tags() | {"uuid": run.uuid})
             with workers(command, cfg.workers - 1, self.folder):
+                shown = time.monotonic()
                 while self.next_trial() or self.others_run():
                     tracking.log_progress(run, studies.rows(self.study))
-            best = self.show(run, original)
+                    if time.monotonic() - shown > REFRESH:
+                        self.show(run)
+                        shown = time.monotonic()
+            self.show(run)
+            best = self.best()
+            self.write_preset(run, best, original)
             if cfg.promote:
                 self.promote(run, best)
         for link in tracking.links(run):
@@ -152,11 +159,13 @@ class Search:
             workspace.give_up(told.run.folder) if told.run else None
             trial.set_user_attr("note", f"{type(error).__name__}: {error}"[:300])
             if isinstance(error, tracking.Pruned):
+                log.info("trial %d is pruned, %s: %s", trial.number, error, title)
                 raise optuna.TrialPruned from error
             log.warning("trial %d failed: %s", trial.number, error, exc_info=not isinstance(error, UserError))
             raise
         finally:
             trial.set_user_attr("run", told.run.id if told.run else "")
+        log.info("trial %d is complete, %.4f: %s", trial.number, score, title)
         return [score, told.metrics[COSTS[self.cfg.against]]] if self.cfg.against else [score]
 
     def mean(self, config: Any, told: tracking.Trial) -> float:
@@ -194,26 +203,25 @@ class Search:
             raise TrainingError(f"study {self.study.study_name}: no trial was completed; give more trials.")
         return max(complete, key=itemgetter("score"))
 
-    def show(self, run: tracking.Run, original: dict[str, Any]) -> dict[str, Any]:
-        """Figures, table and the best settings as a preset; returns the best trial."""
-        found, best = studies.rows(self.study), self.best()
-        decisive = studies.importances(self.study)
+    def show(self, run: tracking.Run) -> None:
+        """Figures and the table of trials."""
         logs = [name for name, values in self.space.dimensions.items() if values.log]
-        tracking.log_search(run, found, importances=decisive, logs=logs, cost=self.cfg.against)
+        decisive = studies.importances(self.study)
+        tracking.log_search(run, studies.rows(self.study), importances=decisive, logs=logs, cost=self.cfg.against)
+
+    def write_preset(self, run: tracking.Run, best: dict[str, Any], original: dict[str, Any]) -> None:
+        """The best settings as a file that the verb takes; `original`: the verb's options before they were prepared."""
         run.set_tags({f"best/{name}": value for name, value in {**best["settings"], "trial": best["number"]}.items()})
-        default = type(self.base)().as_dict()
+        default, path = type(self.base)().as_dict(), self.folder / "best.yaml"
         changed = {name: value for name, value in original.items() if value != default[name]} | best["settings"]
         kept = {name: value for name, value in changed.items() if name not in NOT_IN_PRESET}
-        preset = self.folder / "best.yaml"
-        head = (
-            f"# COMMAND    mlflow run . -e {self.cfg.verb} -P preset={preset}\n# SOURCE     trial {best['number']} of"
-        )
-        head += f" study {self.study.study_name}: {best['score']:.4f} on the validation split\n"
-        text = yaml.safe_dump({"task": original["task"]} | kept, sort_keys=False)
-        preset.write_text(head + text, encoding="utf-8")
-        run.log_artifact(preset)
-        log.info("best of %d trials: %s, %.4f; as a preset: %s", len(found), best["settings"], best["score"], preset)
-        return best
+        source = f"trial {best['number']} of study {self.study.study_name}: {best['score']:.4f} on the validation split"
+        head = f"# COMMAND    mlflow run . -e {self.cfg.verb} -P preset={path}\n# SOURCE     {source}\n"
+        path.write_text(head + yaml.safe_dump({"task": original["task"]} | kept, sort_keys=False), encoding="utf-8")
+        run.log_artifact(path)
+        log.info("best: %s, %s; as a preset: %s", best["settings"], source, path)
+        for row in tracking.front(studies.rows(self.study)) if self.cfg.against else ():
+            log.info("on the front: trial %d, %.4f at %g", row["number"], row["score"], row["cost"])
 
     def promote(self, run: tracking.Run, best: dict[str, Any]) -> None:
         """Train the best settings with fresh seeds, register the best of these models, promote it if it is better."""

@@ -26,7 +26,7 @@ BEAT, GRACE = 60, 180  # seconds: a trial on another machine says that it runs; 
 PATIENCE = 60.0  # seconds that sqlite waits while another process writes
 ATTEMPTS = 3  # of settings whose process was killed
 STARTUP = 6  # random trials before TPE and GP look at what was found
-REDUCTION = 3  # of about so many trials asha and hyperband let one go on
+FIRST, REDUCTION = 2, 3  # the evaluation at which asha first compares; of how many trials one goes on
 SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
     "tpe": lambda seed: TPESampler(seed=seed, n_startup_trials=STARTUP, multivariate=True, group=True),
     "gp": lambda seed: GPSampler(seed=seed, n_startup_trials=STARTUP, warn_independent_sampling=False),
@@ -35,7 +35,7 @@ SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
     "grid": RandomSampler,  # draws nothing: its trials are in the queue
 }
 PRUNERS: dict[str, Callable[[int], BasePruner]] = {
-    "asha": lambda _: SuccessiveHalvingPruner(min_resource=1, reduction_factor=REDUCTION),
+    "asha": lambda _: SuccessiveHalvingPruner(FIRST, REDUCTION),
     "hyperband": lambda _: HyperbandPruner(reduction_factor=REDUCTION),
     "median": lambda _: MedianPruner(n_startup_trials=4, n_warmup_steps=1),
     # as sure as all seeds but the last can make it, and no surer than 0.1
