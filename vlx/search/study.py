@@ -26,7 +26,7 @@ BEAT, GRACE = 60, 180  # seconds: a trial on another machine says that it runs; 
 PATIENCE = 60.0  # seconds that sqlite waits while another process writes
 ATTEMPTS = 3  # of settings whose process was killed
 STARTUP = 6  # random trials before TPE and GP look at what was found
-FIRST, REDUCTION = 2, 3  # the evaluation at which asha first compares; of how many trials one goes on
+FIRST, REDUCTION = 2, 4  # of asha: the evaluation at which it first compares; of how many trials one goes on
 SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
     "tpe": lambda seed: TPESampler(seed=seed, n_startup_trials=STARTUP, multivariate=True, group=True),
     "gp": lambda seed: GPSampler(seed=seed, n_startup_trials=STARTUP, warn_independent_sampling=False),
@@ -36,7 +36,7 @@ SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
 }
 PRUNERS: dict[str, Callable[[int], BasePruner]] = {
     "asha": lambda _: SuccessiveHalvingPruner(FIRST, REDUCTION),
-    "hyperband": lambda _: HyperbandPruner(reduction_factor=REDUCTION),
+    "hyperband": lambda _: HyperbandPruner(reduction_factor=3),
     "median": lambda _: MedianPruner(n_startup_trials=4, n_warmup_steps=1),
     # as sure as all seeds but the last can make it, and no surer than 0.1
     "wilcoxon": lambda seeds: WilcoxonPruner(p_threshold=max(0.1, 1.01 * 0.5 ** (seeds - 1))),
