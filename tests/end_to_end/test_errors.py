@@ -61,10 +61,6 @@ def test_an_impossible_option_is_refused_before_anything_is_read(
     assert not Path("outputs").exists()
 
 
-def test_a_task_without_a_built_in_corpus(fails: Callable[..., str]) -> None:
-    assert "source" in fails("distill", "--task=nlvr")
-
-
 def test_a_corrupt_feature_file(fails: Callable[..., str], tmp_path: Path) -> None:
     source = tmp_path / "nlvr2"
     source.mkdir()

@@ -139,7 +139,7 @@ def train_to_end(
             order = epoch_batches(train.lengths, cfg.batch_size, seed=cfg.seed, epoch=progress.epoch)
             for indices in order[progress.batch :]:
                 batches = trainer.micro_batches(train, indices)
-                trainer.add(trainer.step(batches))
+                trainer.add(trainer.step(batches) | {"padding_share": padding_share(batches)})
                 speed.count(batches)
                 progress.batch += 1
                 bar.advance(note=f"best {progress.best_value:.3f}" if progress.best_step >= 0 else "")
@@ -213,18 +213,22 @@ def best_file(folder: Path, step: int) -> Path:
     return folder / f"best-{step:08d}.safetensors"
 
 
+def padding_share(batches: Sequence[Batch]) -> float:
+    """The share of places that hold no token and no region."""
+    layouts = [batch["layout"] for batch in batches]
+    return 1 - sum(int((layout >= 0).sum()) for layout in layouts) / sum(layout.numel() for layout in layouts)
+
+
 class Speed:
-    """Examples a second and the share of padding since the last reading."""
+    """Examples a second since the last reading."""
 
     def __init__(self) -> None:
-        self.started, self.examples, self.real, self.places = time.monotonic(), 0, 0, 0
+        self.started, self.examples = time.monotonic(), 0
 
     def count(self, batches: Sequence[Batch]) -> None:
-        for layout in (batch["layout"] for batch in batches):
-            self.real, self.places = self.real + int((layout >= 0).sum()), self.places + layout.numel()
         self.examples += sum(len(batch["input_ids"]) for batch in batches)
 
     def read(self) -> dict[str, float]:
-        rate, share = self.examples / (time.monotonic() - self.started), 1 - self.real / max(self.places, 1)
-        self.started, self.examples, self.real, self.places = time.monotonic(), 0, 0, 0
-        return {"train/examples_per_second": rate, "train/padding_share": share}
+        rate = self.examples / (time.monotonic() - self.started)
+        self.started, self.examples = time.monotonic(), 0
+        return {"train/examples_per_second": rate}
