@@ -77,7 +77,8 @@ def test_gqa_counts_consistency_over_what_right_answers_entail() -> None:
     )
     says = np.array([[0.9, 0.1], [0.1, 0.9], [0.2, 0.8], [0.3, 0.7]])
     scores = tasks.load("gqa", ["a", "b"]).score(examples, says)
-    assert scores == {"accuracy": 0.5, "accuracy_query": 0.5, "accuracy_verify": 0.5, "consistency": 0.5}
+    by_type = {"accuracy_query": 0.5, "accuracy_verify": 0.5, "accuracy_open": 0.5, "accuracy_binary": 0.5}
+    assert scores == {"accuracy": 0.5, "consistency": 0.5} | by_type
 
 
 def test_gqa_counts_balanced_questions_and_how_answers_are_spread() -> None:
@@ -93,10 +94,33 @@ def test_gqa_counts_balanced_questions_and_how_answers_are_spread() -> None:
         }
     )
     says = np.array([[0.9, 0.1]] * 4)  # always a: right twice of the three balanced ones
-    # gold a 2, b 1; given a 3: (3 - 2)^2 / 2 + (0 - 1)^2 / 1
+    # gold a 2, b 1; given a 3: (3 - 2)^2 / 2 + (0 - 1)^2 / 1, of which the script gives a hundredth
     assert tasks.load("gqa", ["a", "b"]).score(examples, says) == pytest.approx(
-        {"accuracy": 2 / 3, "distribution": 1.5}
+        {"accuracy": 2 / 3, "distribution": 0.015}
     )
+
+
+def test_gqa_counts_answers_that_are_valid_and_plausible() -> None:
+    said = [
+        {"valid": ["red", "blue"], "plausible": ["red"]},
+        {"valid": ["red", "blue"], "plausible": ["blue"]},
+        {"valid": ["red"], "plausible": ["red"], "types": {"detailed": "twoCommon"}},  # red is in neither, whatever
+        {"valid": ["yes"], "plausible": [], "isBalanced": False},  # not counted
+    ]
+    examples = Dataset.from_dict(
+        {
+            "identifier": ["1", "2", "3", "4"],
+            "answers": [["red"], ["blue"], ["color"], ["red"]],
+            "scores": [[1.0]] * 4,
+            "category": [""] * 4,
+            "extra": [json.dumps(one) for one in said],
+        }
+    )
+    task = tasks.load("gqa", ["red", "color"])
+    always = task.score(examples, np.array([[0.9, 0.1]] * 4))  # red: valid of two of three, plausible of one
+    assert always == pytest.approx({"accuracy": 1 / 3, "validity": 2 / 3, "plausibility": 1 / 3})
+    common = task.score(examples.select([2]), np.array([[0.1, 0.9]]))
+    assert common == {"accuracy": 1.0, "validity": 1.0, "plausibility": 1.0}
 
 
 def test_chance_is_the_best_single_answer() -> None:

@@ -18,6 +18,7 @@ from vlx.tasks.base import Encoded, Splits, Tags, encode_texts, in_order
 from vlx.tasks.vqa_metric import accuracy_of
 from vlx.tokenization import WordPiece
 
+COMMON = ("color", "material", "shape")
 Scores = Callable[[Dataset, Sequence[str]], dict[str, float]]
 
 
@@ -119,8 +120,9 @@ def vqa_scores(examples: Dataset, predicted: Sequence[str]) -> dict[str, float]:
 
 
 def gqa_scores(examples: Dataset, predicted: Sequence[str]) -> dict[str, float]:
-    """As the official script, over the balanced questions: accuracy, overall and by structural type; consistency, where
-    right answers entail others; distribution, the chi-square of the answers within a group (0 is best)."""
+    """As the official script, over the balanced questions, 0..1: accuracy, overall, of binary and open questions and by
+    structural type; consistency, where right answers entail others; validity and plausibility, where the source tells
+    what is; distribution, a hundredth of the chi-square of the answers within a group (0 is best)."""
     columns = (examples[name] for name in ("identifier", "answers", "category", "extra"))
     rows = list(zip(*columns, predicted, strict=True))
     right = {number: answer in answers for number, answers, _, _, answer in rows}
@@ -131,8 +133,12 @@ def gqa_scores(examples: Dataset, predicted: Sequence[str]) -> dict[str, float]:
         about = known[number]
         if not about.get("isBalanced", True):
             continue
-        for name in ("accuracy", *([f"accuracy_{category}"] if category else [])):
+        kinds = ("open" if category == "query" else "binary", category) if category else ()
+        for name in ("accuracy", *(f"accuracy_{kind}" for kind in kinds)):
             values[name].append(right[number])
+        for name, among in (("validity", "valid"), ("plausibility", "plausible")):
+            if among in about:
+                values[name].append(answer in (COMMON if asks_in_common(about) else about[among]))
         implied = [one for one in about.get("entailed") or () if one in right and one != number]
         if right[number] and implied:
             values["consistency"].append(float(np.mean([right[one] for one in implied])))
@@ -140,7 +146,12 @@ def gqa_scores(examples: Dataset, predicted: Sequence[str]) -> dict[str, float]:
             gold[group].update(answers)
             given[group].update([answer])
     scores = {name: float(np.mean(found)) for name, found in values.items()}
-    return scores | ({"distribution": chi_square(gold, given)} if gold else {})
+    return scores | ({"distribution": chi_square(gold, given) / 100} if gold else {})
+
+
+def asks_in_common(about: Mapping[str, Any]) -> bool:
+    """What objects share: whatever the file says, a colour, a material or a shape is an answer."""
+    return "Common" in str(about.get("types", {}).get("detailed"))
 
 
 def chi_square(gold: Mapping[str, Counter[str]], given: Mapping[str, Counter[str]]) -> float:

@@ -36,6 +36,20 @@ def test_a_test_split_needs_no_answers(source: Path) -> None:
     assert (row["answers"], row["scores"], row["category"], row["extra"]) == ([], [], "", "")
 
 
+def test_what_is_valid_and_plausible_is_kept_for_the_official_metrics(source: Path) -> None:
+    path, said = source / "val_choices.json", {"valid": ["red", "blue"], "plausible": ["red"]}
+    write_json(path, {"00500": said, "unasked": {}})
+    extra = json.loads(row_of(prepare("gqa", source), "gqa", "val", "00500")["extra"])
+    assert said.items() <= extra.items() and "types" in extra
+    (source.parent / "corpus").rename(source.parent / "first")
+    write_json(path, {"00500": said | {"plausible": "red"}})
+    with pytest.raises(CorpusError, match="val_choices.json: question 00500: plausible is 'red', expected answers"):
+        prepare("gqa", source)
+    write_json(path, {"00501": said})
+    with pytest.raises(CorpusError, match="val_choices.json: question 00500"):
+        prepare("gqa", source)
+
+
 def test_the_vocabulary_is_of_train_and_val_in_the_order_of_the_files(source: Path) -> None:
     assert prepare("gqa", source).answers("gqa") == ["red", "no"]
 

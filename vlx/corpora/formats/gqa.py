@@ -2,6 +2,8 @@
 
 <source>/{train,val,testdev,test,challenge,submission}_balanced_questions.json   objects by question id; one will do
 <source>/{train,val}_sceneGraphs.json                                            where there are any: boxes of objects
+<source>/{train,val,testdev}_choices.json                                        where there are any: answers that
+                                                                                 are valid and plausible, by question
 regions and pictures                                                             by Visual Genome's ids (sources.py)
 
 Of a split without balanced questions all are read: <split>_all_questions.json, or the folder <split>_all_questions.
@@ -20,7 +22,9 @@ from vlx.errors import CorpusError
 
 SPLITS = ("train", "val", "testdev", "test", "challenge", "submission")
 LEARNT, LABELLED = SPLITS[:2], SPLITS[:3]  # whose answers make the vocabulary, and whose are published
+BESIDE = {"graphs": "sceneGraphs.json", "choices": "choices.json"}
 BALANCED, ALL = ("_balanced_questions.json",), ("_all_questions.json", "_all_questions")
+CHOICES = ("valid", "plausible")
 KINDS = {"types": dict, "groups": dict, "isBalanced": bool, "fullAnswer": str}  # what of a question is kept besides
 KINDS |= dict.fromkeys(("semantic", "entailed", "equivalent"), list)
 Boxes = dict[str, dict[str, list[float]]]  # of every object of every image
@@ -30,8 +34,8 @@ FARTHEST = 1 << 20  # pixels
 def find(folder: Path) -> dict[str, Path]:
     paths = some_of(folder, {f"{split}{kind}": f"{split}{kind}" for kind in BALANCED + ALL for split in SPLITS})
     found = {role.partition("_")[0]: paths[role] for role in reversed(paths)}
-    graphs = {f"{split} graphs": folder / f"{split}_sceneGraphs.json" for split in found}
-    return found | {role: path for role, path in graphs.items() if path.is_file()} | find_images(folder)
+    beside = {f"{split} {role}": folder / f"{split}_{name}" for split in found for role, name in BESIDE.items()}
+    return found | {role: path for role, path in beside.items() if path.is_file()} | find_images(folder)
 
 
 def read(files: dict[str, Path], writer: CorpusWriter) -> str:
@@ -40,7 +44,9 @@ def read(files: dict[str, Path], writer: CorpusWriter) -> str:
     table: dict[str, None] = {}  # answers in the order of their first appearance
     for split in [name for name in SPLITS if name in files]:
         boxes = scene_graphs(files[f"{split} graphs"]) if f"{split} graphs" in files else None
-        writer.add_examples("gqa", split, questions(files[split], split, boxes, wanted, table))
+        rows = questions(files[split], split, boxes, wanted, table)
+        choices = files.get(f"{split} choices")
+        writer.add_examples("gqa", split, with_choices(rows, choices) if choices else rows)
     if table:
         writer.add_answers("gqa", list(table))
     return add_images(writer, files, wanted)
@@ -65,6 +71,18 @@ def questions(
             about = [] if boxes is None else object_boxes(record, boxes.get(image, {}), where)
             row = Example(number, text, [image], answers, [1.0] * len(answers), boxes=about, category=kind)
             yield row._replace(extra=json.dumps(extra) if extra else "")
+
+
+def with_choices(rows: Iterator[Example], path: Path) -> Iterator[Example]:
+    """The same; in `extra`, which answers the official script takes for valid and for plausible."""
+    choices = load_json(path, dict)
+    for row in rows:
+        where = f"{path}: question {ascii(row.identifier)[1:-1]}"
+        said = {key: mapping(choices.get(row.identifier), where).get(key) for key in CHOICES}
+        for key, answers in said.items():
+            if not isinstance(answers, list) or not all(isinstance(answer, str) for answer in answers):
+                raise CorpusError(f"{where}: {key} is {ascii(answers)[:60]}, expected answers. Get the file again.")
+        yield row._replace(extra=json.dumps(json.loads(row.extra or "{}") | said))
 
 
 def checked(record: dict[str, Any], key: str, where: str) -> Any:

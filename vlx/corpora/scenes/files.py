@@ -183,6 +183,7 @@ def gqa_record(question: questions.Question, number: str, image: int) -> Record:
         **{"groups": {"global": question.semantic, "local": f"{image}-{question.structural}"}},
         **{"types": types | {"detailed": question.semantic + question.structural.title()}},
         **{"annotations": {"question": objects, "answer": {}, "fullAnswer": {}}},
+        "choices": dict.fromkeys(("valid", "plausible"), [question.answer, *question.others]),
     }
 
 
@@ -192,6 +193,8 @@ def write_gqa(folder: Path, splits: dict[str, list[Record]]) -> None:
         known = {record["question_id"] for record in records}
         for record in records:  # the last picture's questions may be cut
             record["entailed"] = [number for number in record["entailed"] if number in known]
+        choices = {record["question_id"]: record.pop("choices") for record in records}
+        write_json(folder / f"{split}_choices.json", choices)
         dropped = ("question_id", "image_id")
         found = {record["question_id"]: {k: v for k, v in record.items() if k not in dropped} for record in records}
         write_json(folder / f"{split}_balanced_questions.json", found)
