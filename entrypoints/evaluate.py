@@ -19,8 +19,8 @@ def main(cfg: EvaluateConfig) -> float:
         loaded, task = recipes.load_with_task(cfg.model, cfg.task, corpus)
         split = recipes.open_for(loaded, corpus, task, cfg)
         scores = results.score(run, loaded, split, task, stage=split.name)
-        run.set_tags({"vlx.model": cfg.model, "vlx.split": split.name, "vlx.data_fingerprint": corpus.fingerprint})
-    logging.getLogger("vlx").info("%s on %s: %s", cfg.model, split.name, scores)
+        run.set_tags(results.about(cfg.model, split))
+    logging.getLogger("vlx").info("%s on %s: %s", cfg.model, results.protocol(split), scores)
     return scores.get(task.metric, float("nan"))
 
 

@@ -10,7 +10,7 @@ from vlx.training import recipes, results
 def main(cfg: FinetuneConfig, trial: tracking.Trial | None = None) -> float:
     """Returns the validation accuracy of the best step."""
     corpus = recipes.corpus_of(cfg)
-    task = tasks.load(cfg.task, corpus.answers(cfg.task))
+    task = tasks.load(cfg.task, corpus.answers(cfg.task), loss=cfg.loss, negatives=cfg.negatives)
     stem = f"finetune-{cfg.task}-{workspace.key(cfg.as_dict(), corpus.fingerprint)}"
     title = f"{cfg.model} on {cfg.task}, {cfg.layers} layers"
     with workspace.claim(Path(cfg.work_dir) / "runs", stem, resume=cfg.resume == "auto") as folder:

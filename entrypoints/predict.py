@@ -29,8 +29,8 @@ def main(cfg: PredictConfig) -> list[tuple[str, float]] | Path:
         split = recipes.open_for(loaded, corpus, task, cfg)
         path, _, scores = results.submit(run, loaded, split, task)
         run.log_metrics(results.prefixed(split.name, scores), step=0)
-        run.set_tags({"vlx.model": cfg.model, "vlx.split": split.name, "vlx.data_fingerprint": corpus.fingerprint})
-    log.info("%s: %d answers; scored from the file: %s", path, len(split), scores or "its labels are not published")
+        run.set_tags(results.about(cfg.model, split))
+    log.info("%s: %s; scored from the file: %s", path, results.protocol(split), scores or "labels are not published")
     return path
 
 

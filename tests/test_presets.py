@@ -86,7 +86,8 @@ def size(part: torch.nn.Module) -> int:
 
 def task_of(path: Path, cfg: config.Config) -> tasks.Task:
     labels = LABELS.get("-".join(path.stem.replace("-12in1", "").split("-")[:2]), 3129)
-    return tasks.load(cfg.task, [str(label) for label in range(labels)])
+    learnt = {name: getattr(cfg, name) for name in ("loss", "negatives") if hasattr(cfg, name)}
+    return tasks.load(cfg.task, [str(label) for label in range(labels)], **learnt)
 
 
 @lru_cache

@@ -29,6 +29,7 @@ TASKS = (
 SYSTEMS = ("oscar", "lxmert", "vilbert", "clip_vil", "vle")
 SEARCHED = ("distill", "finetune")
 PRUNERS = ("auto", "asha", "hyperband", "median", "wilcoxon", "none")
+NEGATIVES = ("one", "three")
 OPTIMIZERS, METHODS = ("adamw", "bert_adamw", "bert_adam", "adamax"), ("kd", "pkd", "tinybert", "mkd")
 
 
@@ -102,6 +103,9 @@ class TrainFields(RunFields):
     train_split: str = option("", "splits of the corpus to learn from, joined by commas; empty: the task's own")
     val_split: str = option("", "the same to choose the best step by")
     test_split: str = option("", "the same to report on")
+    listed: bool = option(
+        True, "of retrieval: validate among captions listed for a picture, where they are; false: all"
+    )
     patience: int = option(0, "evaluations without a better score after which training ends; 0: never", low=0)
     eval_every: int = option(250, "steps between evaluations on the validation split", low=1)
     checkpoint_every: int = option(100, "steps between checkpoints", low=1)
@@ -139,6 +143,8 @@ class FinetuneConfig(TrainFields, ModelFields, DataFields):
     """Train one model on one task."""
 
     weights: str = option("", "model to start from: folder or models:/name@alias; empty: from scratch")
+    loss: str = option("", "bce: each answer its own yes or no, as 12-in-1; empty: the task's own", choices=("", "bce"))
+    negatives: str = option("one", "wrong pairs of retrieval; three, one of them hard, as 12-in-1", choices=NEGATIVES)
     role: str = option("model", "the registered name is vlx-<task>-<role>", choices=("model", "teacher"))
 
 
@@ -201,6 +207,9 @@ class EvaluateConfig(DataFields):
 
     model: str = option("models:/vlx-nlvr2-student@champion", "folder, original checkpoint or registered version")
     split: str = option("", "a split of the corpus; empty: the task's test split")
+    listed: bool = option(
+        False, "of retrieval: rank the captions that a split lists for each picture; false: all pairs"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,11 +1,15 @@
 """Official numbers and files of NLVR and NLVR2, computed by hand."""
 
+import math
 from pathlib import Path
 
 import numpy as np
+import pytest
+import torch
 from datasets import Dataset
 
 from vlx import tasks
+from vlx.errors import ConfigError
 from vlx.tokenization import WordPiece
 
 EXAMPLES = Dataset.from_dict(
@@ -23,6 +27,23 @@ PROBABILITIES = np.array([[0.1, 0.9], [0.8, 0.2], [0.7, 0.3], [0.4, 0.6]])  # sa
 
 def test_accuracy_is_three_of_four_and_one_of_two_groups_is_consistent() -> None:
     assert tasks.load("nlvr2").score(EXAMPLES, PROBABILITIES) == {"accuracy": 0.75, "consistency": 0.5}
+
+
+def test_with_bce_each_answer_is_its_own_yes_or_no() -> None:
+    task, tokenizer = tasks.load("nlvr2", loss="bce"), WordPiece.train(EXAMPLES["text"], size=60)
+    rows = task.encode(
+        EXAMPLES.map(lambda row, at: {"label": row["label"] if at else -1}, with_indices=True), tokenizer, limit=9
+    )
+    assert [row.scores for row in rows] == [{}, {0: 1.0}, {1: 1.0}, {1: 1.0}]
+    logits = torch.tensor([[0.0, 2.0]])
+    assert torch.equal(task.probabilities(logits, {}), logits.sigmoid())
+    # -log sigmoid(-0) and -log sigmoid(2), a mean over the two answers
+    loss = task.loss(logits, {"targets": torch.tensor([[0.0, 1.0]])}).item()
+    assert loss == pytest.approx((math.log(2) + math.log1p(math.exp(-2))) / 2)
+    assert tasks.load("gqa", ["a"], loss="bce").loss is tasks.load("vqa", ["a"]).loss
+    assert tasks.load("refcoco", loss="bce") is tasks.load("refcoco")
+    with pytest.raises(ConfigError, match="loss=bce: task vcr_q2a chooses one of several"):
+        tasks.load("vcr_q2a", loss="bce")
 
 
 def test_chance_is_the_more_frequent_answer() -> None:

@@ -43,7 +43,7 @@ def test_confusion_counts_by_label_and_share_of_the_label() -> None:
 def test_categories_show_accuracy_count_and_chance() -> None:
     figure = report.categories_figure(FOUR, 0.5)
     assert texts(figure) == ["75.0% of 4"]
-    assert figure.legends[0].get_texts()[0].get_text() == "always one answer: 50.0%"
+    assert figure.legends[0].get_texts()[0].get_text() == "without a look: 50.0%"
 
 
 def test_calibration_is_the_share_of_true_by_mean_score() -> None:
@@ -63,7 +63,9 @@ def test_comparison_has_a_bar_a_model_and_shared_score() -> None:
 
 
 def test_the_page_shows_the_surest_mistakes_first_with_small_pictures_and_escaped_text() -> None:
-    files = report.prediction_files("dev", FOUR, lambda image: Image.new("RGB", (900, 300)) if image == "a" else None)
+    files = report.prediction_files(
+        "dev", "dev: 4 examples", FOUR, lambda image: Image.new("RGB", (900, 300)) if image == "a" else None
+    )
     page = files["predictions/dev.html"]
     assert page.count("<article>") == 4 and page.count("data:image/png") == 4
     assert "&lt;b&gt;1&lt;/b&gt; &amp; more" in page and "<b>1</b>" not in page
@@ -72,7 +74,9 @@ def test_the_page_shows_the_surest_mistakes_first_with_small_pictures_and_escape
 
 
 def test_the_table_has_every_prediction_as_mlflow_reads_tables() -> None:
-    table = json.loads(report.prediction_files("dev", FOUR, lambda image: None)["predictions/dev.table.json"])
+    table = json.loads(
+        report.prediction_files("dev", "dev: 4 examples", FOUR, lambda image: None)["predictions/dev.table.json"]
+    )
     assert len(table["data"]) == 4 and "image_ids" not in table["columns"]
     assert dict(zip(table["columns"], table["data"][1], strict=True))["prediction"] == "True"
 
@@ -83,3 +87,10 @@ def test_the_card_holds_scores_lineage_and_the_warning() -> None:
     assert "| val/accuracy | 0.5 |" in card and "| teacher | models:/t/1 |" in card
     assert "**Warning: at chance level.**" in card and "teacher_run" not in card
     assert "Warning" not in report.model_card("student", facts)
+
+
+def test_of_several_answers_the_surest_is_the_one_with_the_highest_score() -> None:
+    found = rows([0.1, 0.6], [0, 0], "") | {"label": ["<i>", "<i>"], "prediction": ["<u>", "<u>"], "right": [False] * 2}
+    page = report.prediction_files("val", "val: 2 examples", found, lambda image: None)["predictions/val.html"]
+    assert page.index("dev-1") < page.index("dev-0") and "<h2>val: 2 examples</h2>" in page
+    assert "<b>&lt;u&gt;</b>" in page and "<i>" not in page

@@ -28,9 +28,11 @@ class Encoded(NamedTuple):
     image_ids: tuple[str, ...]  # one; or as many as the statement is about
     label: int = -1  # -1: not known
     segments: tuple[list[int], ...] = ()  # of the texts' tokens: 0, and 1 in a second part; empty: all 0
-    scores: Mapping[int, float] = {}  # soft target of the labels that have one
+    scores: Mapping[int, float] | None = None  # soft target of the labels that have one; None: the task has none
     box: Box | None = None  # what the text points at
     candidates: tuple[Box, ...] = ()  # where it may point, if not at any region
+    tags: tuple[int, ...] = ()  # the picture's, uncut, where texts meet other pictures too
+    room: int = 0  # tokens that tags may take after the text
 
 
 class Splits(NamedTuple):
@@ -124,18 +126,33 @@ def in_order(examples: Dataset, given: Sequence[tuple[Any, Any]], path: Path) ->
 
 
 class Groups(NamedTuple):
-    """Examples of one picture: the number of each example's group, and every group's examples."""
+    """Examples of one picture: the number of each example's group, every group's examples, and the groups whose
+    pictures look most like it, where a task asks for them."""
 
     own: list[int]
     members: list[list[int]]
+    near: Sequence[Sequence[int]] = ()
 
 
 @runtime_checkable
 class Contrasting(Protocol):
     """A task that also learns from pairs that do not belong together, and that is scored over all pairs."""
 
+    @property
+    def alike(self) -> int:
+        """How many of the pictures that look most like one give it hard negatives."""
+        ...
+
     def groups(self, encoded: Sequence[Encoded]) -> Groups: ...
 
-    def negative(self, encoded: Sequence[Encoded], groups: Groups, index: int, rng: Random) -> Encoded:
-        """One such pair, made from example `index` and another."""
+    def learnt(self, encoded: Sequence[Encoded], groups: Groups, index: int, rng: Random) -> list[Encoded]:
+        """What is learnt from example `index`, always as many rows."""
+        ...
+
+    def pair(self, text: Encoded, picture: Encoded) -> Encoded:
+        """The text of one example with the picture of another."""
+        ...
+
+    def asked(self, examples: Dataset) -> np.ndarray | None:
+        """Which pairs [captions, images] are scored, where the split lists them; None: all."""
         ...

@@ -13,6 +13,7 @@ from torch import Tensor
 from vlx.errors import SubmissionError
 from vlx.models import Head
 from vlx.objectives.supervised import Batch, TaskLoss, cross_entropy
+from vlx.objectives.vilbert import mean_bce
 from vlx.tasks.base import Encoded, Splits, Tags, encode_texts, in_order
 from vlx.tasks.metrics import accuracy, consistency
 from vlx.tokenization import WordPiece
@@ -38,10 +39,15 @@ class StatementTask:
         """Every image of a statement sees the same statement, and its own tags (specs: Oscar b.1, b.4)."""
         texts = encode_texts(examples, tokenizer, limit=limit, tags=tags)
         rows = zip(texts, examples["image_ids"], examples["label"], strict=True)
-        return [Encoded(ids, tuple(images), label, segments) for (ids, segments), images, label in rows]
+        targets = [({number: 1.0} if number >= 0 else {}) for number in examples["label"]]
+        soft = targets if self.loss is mean_bce else [None] * len(targets)
+        return [
+            Encoded(ids, tuple(images), label, segments, scores)
+            for ((ids, segments), images, label), scores in zip(rows, soft, strict=True)
+        ]
 
     def probabilities(self, logits: Tensor, batch: Batch) -> Tensor:
-        return logits.softmax(-1)
+        return logits.sigmoid() if self.loss is mean_bce else logits.softmax(-1)
 
     def labelled(self, examples: Dataset) -> bool:
         return max(examples["label"]) >= 0

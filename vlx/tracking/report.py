@@ -26,10 +26,18 @@ STYLE = "body{font:14px sans-serif}article{display:inline-block;width:350px;marg
 def prediction_figures(rows: Rows, chance: float) -> dict[str, Figure]:
     """Name -> figure: the confusion matrix of a few classes, the scores of statements that are true or false, and,
     where examples have categories, accuracy by category."""
-    names = {str(label).lower() for label in rows["label"]} | {str(label).lower() for label in rows["prediction"]}
-    figures = {"confusion": confusion_figure(rows)} if len(names) <= CATEGORIES else {}
-    figures |= {"scores": scores_figure(rows)} if names <= {"true", "false"} else {}
+    figures = {"confusion": confusion_figure(rows)} if len(said(rows)) <= CATEGORIES else {}
+    figures |= {"scores": scores_figure(rows)} if true_or_false(rows) else {}
     return figures | ({"categories": categories_figure(rows, chance)} if any(rows["category"]) else {})
+
+
+def said(rows: Rows) -> set[str]:
+    return {str(answer).lower() for column in ("label", "prediction") for answer in rows[column]}
+
+
+def true_or_false(rows: Rows) -> bool:
+    """Whether the score is the probability of true, rather than of the answer given."""
+    return said(rows) <= {"true", "false"}
 
 
 def blank(width: float, height: float, *, columns: int = 1) -> tuple[Figure, list[Axes]]:
@@ -83,7 +91,7 @@ def categories_figure(rows: Rows, chance: float) -> Figure:
     for place, (name, value) in enumerate(zip(names, values, strict=True)):
         axes.text(value + 0.01, place, f"{value:.1%} of {(categories == name).sum():,}", va="center")
     axes.set_yticks(range(len(names)), [name or "(none)" for name in names])
-    axes.axvline(chance, color=ORANGE, linestyle="--", label=f"always one answer: {chance:.1%}")
+    axes.axvline(chance, color=ORANGE, linestyle="--", label=f"without a look: {chance:.1%}")
     axes.set(xlabel="accuracy", xlim=(0, 1.22), xticks=np.linspace(0, 1, 6), title="Accuracy by category")
     figure.legend(frameon=False, loc="outside lower center")
     return figure
@@ -122,23 +130,25 @@ def comparison_figure(models: Sequence[Any]) -> Figure:
     return figure
 
 
-def prediction_files(split: str, rows: Rows, picture: Picture) -> dict[str, str]:
+def prediction_files(split: str, title: str, rows: Rows, picture: Picture) -> dict[str, str]:
     """Path under the artifacts -> text: a page of examples with their pictures, and the table of all predictions."""
     columns = [name for name in rows if name != "image_ids"]
     data = [list(row) for row in zip(*(rows[name] for name in columns), strict=True)]
     return {
-        f"predictions/{split}.html": page(split, rows, picture),
+        f"predictions/{split}.html": page(title, rows, picture),
         f"predictions/{split}.table.json": json.dumps({"columns": columns, "data": data}),
     }
 
 
-def page(split: str, rows: Rows, picture: Picture) -> str:
+def page(title: str, rows: Rows, picture: Picture) -> str:
     """The most confident mistakes first, then the most confident right answers."""
-    order = np.argsort(-np.abs(np.asarray(rows["score"], float) - 0.5), kind="stable")
-    parts = [f"<!doctype html><meta charset=utf-8><style>{STYLE}</style><h2>{escape(split)}</h2>"]
-    for title, most in SHOWN.items():
-        chosen = [int(index) for index in order if rows["right"][index] == (title == "Right")]
-        parts.append(f"<h3>{title}: {len(chosen):,} of {len(order):,}, the surest {min(most, len(chosen))}</h3>")
+    score = np.asarray(rows["score"], float)
+    sure = np.abs(score - 0.5) if true_or_false(rows) else score
+    order = np.argsort(-sure, kind="stable")
+    parts = [f"<!doctype html><meta charset=utf-8><style>{STYLE}</style><h2>{escape(title)}</h2>"]
+    for part, most in SHOWN.items():
+        chosen = [int(index) for index in order if rows["right"][index] == (part == "Right")]
+        parts.append(f"<h3>{part}: {len(chosen):,} of {len(order):,}, the surest {min(most, len(chosen))}</h3>")
         parts += [card(rows, index, picture) for index in chosen[:most]]
     return "\n".join(parts)
 
@@ -147,8 +157,8 @@ def card(rows: Rows, index: int, picture: Picture) -> str:
     row = {name: values[index] for name, values in rows.items()}
     pictures = "".join(thumbnail(picture(image)) for image in row["image_ids"])
     return (
-        f"<article>{pictures}<p>{escape(row['text'])}</p><b>{row['prediction']}</b> "
-        f"(score {row['score']:.3f}), label {row['label']}<br>"
+        f"<article>{pictures}<p>{escape(row['text'])}</p><b>{escape(row['prediction'])}</b> "
+        f"(score {row['score']:.3f}), label {escape(row['label'])}<br>"
         f"<small>{escape(row['identifier'])} {escape(row['category'])}</small></article>"
     )
 

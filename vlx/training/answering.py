@@ -30,7 +30,8 @@ class Shelf:
 def answer(cfg: PredictConfig) -> list[tuple[str, float]]:
     """The likeliest answers and their probabilities, at most `top`."""
     loaded = checkpoints.load(cfg.model)
-    task = tasks.load(loaded.meta["task"], loaded.meta["answers"])
+    loss = "bce" if loaded.meta.get("soft_targets") else ""
+    task = tasks.load(loaded.meta["task"], loaded.meta["answers"], loss=loss)
     shelf = Shelf(given_regions(cfg))
     if loaded.meta["region_dim"] != shelf.region_dim:
         raise ConfigError(f"regions have {shelf.region_dim} features, the model reads {loaded.meta['region_dim']}.")

@@ -1,5 +1,6 @@
 """Examples into batches: buckets of like length; text and regions joined, then padded once. Order is f(seed, epoch)."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -14,11 +15,13 @@ from torch import Tensor
 from vlx.config import DistillConfig, FinetuneConfig
 from vlx.corpora import Corpus
 from vlx.errors import CorpusError
+from vlx.progress import meter
 from vlx.tasks import Contrasting, Encoded, Task
 from vlx.tasks.base import Groups
 from vlx.tasks.pointing import HALF, box_iou
 from vlx.tokenization import WordPiece
 
+CHUNK = 256  # pictures compared with all others at a time
 BUCKET = 50  # batches that are sorted by length together
 WIDTH = 32  # lengths of a bucket are told apart this finely: batches of one exact length hold one kind of text
 
@@ -44,18 +47,23 @@ class Split:
         return self.collate([self.encoded[index] for index in indices])
 
     def training_batch(self, indices: Sequence[int], *, seed: int, epoch: int) -> dict[str, Tensor]:
-        """The same; where a task learns from pairs that do not belong together, one more of these for each example,
-        drawn from (seed, epoch, example)."""
-        rows = [self.encoded[index] for index in indices]
-        if isinstance(self.task, Contrasting):
-            draws = ((index, Random(f"{seed}/{epoch}/{index}")) for index in indices)
-            rows += [self.task.negative(self.encoded, self.groups, index, rng) for index, rng in draws]
+        """The same; where a task learns from pairs that do not belong together too, these are drawn from (seed, epoch,
+        example)."""
         kept = {} if self.taught is None else {"taught": torch.from_numpy(self.taught[list(indices)]).float()}
-        return self.collate(rows) | kept
+        if not isinstance(self.task, Contrasting):
+            return self.batch(indices) | kept
+        draws = [(index, Random(f"{seed}/{epoch}/{index}")) for index in indices]
+        found = [self.task.learnt(self.encoded, self.groups, index, rng) for index, rng in draws]
+        return self.collate([row for rows in zip(*found, strict=True) for row in rows]) | kept  # the right ones first
 
     @cached_property
     def groups(self) -> Groups:
-        return cast(Contrasting, self.task).groups(self.encoded)
+        """Raises CorpusError if all examples are of one picture."""
+        task = cast(Contrasting, self.task)
+        groups = task.groups(self.encoded)
+        if len(groups.members) < 2:
+            raise CorpusError(f"split {self.name}: all captions are of one picture, expected two pictures or more.")
+        return groups._replace(near=near(self, groups, task.alike)) if task.alike else groups
 
     def collate(self, rows: Sequence[Encoded]) -> dict[str, Tensor]:
         return collate(rows, self.corpus, max_regions=self.max_regions, labels=self.task.head.labels)
@@ -86,7 +94,7 @@ def open_data(corpus: Corpus, task: Task, tokenizer: WordPiece, cfg: FinetuneCon
     learnt = min(cfg.train_examples or limit, limit or cfg.train_examples)
     return Data(
         opened(cfg.train_split or names.train, tokenizer, limit=learnt),
-        opened(cfg.val_split or names.validation, tokenizer, limit=limit, images=cfg.val_images),
+        opened(cfg.val_split or names.validation, tokenizer, limit=limit, images=cfg.val_images, listed=cfg.listed),
         opened(cfg.test_split or names.test, tokenizer, limit=limit, images=cfg.test_images),
     )
 
@@ -103,14 +111,13 @@ def reads_tags(cfg: FinetuneConfig | DistillConfig) -> bool:
 
 def open_split(
     corpus: Corpus, task: Task, name: str, tokenizer: WordPiece,
-    *, max_text_tokens: int, max_regions: int, tags: bool, limit: int = 0, images: int = 0,
+    *, max_text_tokens: int, max_regions: int, tags: bool, limit: int = 0, images: int = 0, listed: bool = False,
 ) -> Split:  # fmt: skip
-    """Encode a split, or its first `limit` examples if limit > 0 (a fixed, label-free choice). images > 0: where all
-    pairs are scored, those of the first so many images alone."""
+    """Encode a split, or its first `limit` examples if limit > 0 (a fixed, label-free choice). images, listed: of pairs
+    (see `shown`)."""
     examples = examples_of(corpus, task.name, name)
-    if images and isinstance(task, Contrasting):
-        shown = set(list(dict.fromkeys(row[0] for row in examples["image_ids"]))[:images])
-        examples = examples.select([index for index, row in enumerate(examples["image_ids"]) if row[0] in shown])
+    if isinstance(task, Contrasting):
+        examples = shown(examples, task, images=images, listed=listed)
     if limit:
         examples = examples.select(range(min(limit, len(examples))))
     if not len(examples):
@@ -119,6 +126,37 @@ def open_split(
     regions = [max(min(corpus.num_regions(image), max_regions) for image in row.image_ids) for row in encoded]
     lengths = np.array([max(map(len, row.texts)) for row in encoded]) + np.array(regions)
     return Split(name.replace(",", "-"), corpus, examples, encoded, lengths, max_regions, task)
+
+
+def shown(examples: Dataset, task: Contrasting, *, images: int, listed: bool) -> Dataset:
+    """listed: where the split lists the pairs to score, those; else all pairs, of its first `images` if images > 0."""
+    if task.asked(examples) is not None:
+        if listed:
+            return examples
+        examples = examples.remove_columns("extra").add_column("extra", [""] * len(examples))
+    own = [row[0] for row in examples["image_ids"]]
+    few = set(list(dict.fromkeys(own))[:images] if images else own)
+    return examples.select([index for index, name in enumerate(own) if name in few]) if images else examples
+
+
+def near(split: Split, groups: Groups, count: int) -> list[list[int]]:
+    """For every picture the `count` that look most like it, those it is listed with (specs: ViLBERT 3.3) or the
+    nearest by their mean region, as far as the split shows them."""
+    first = [members[0] for members in groups.members]
+    names = [split.encoded[index].image_ids[0] for index in first]
+    place = {name: number for number, name in enumerate(names)}
+    listed = [json.loads(split.examples[index]["extra"] or "{}").get("near") for index in first]
+    if any(listed):
+        return [[place[name] for name in row or () if name in place][:count] for row in listed]
+    means = torch.from_numpy(np.stack([split.corpus.regions(name)[0].mean(0, dtype=np.float32) for name in names]))
+    found = list[list[int]]()
+    with meter("pictures that look alike", len(names)) as bar:
+        for own in torch.arange(len(names)).split(CHUNK):
+            distances = torch.cdist(means[own], means)
+            distances[torch.arange(len(own)), own] = torch.inf
+            found += distances.topk(min(count, len(names) - 1), largest=False).indices.tolist()
+            bar.advance(len(own))
+    return found
 
 
 def epoch_batches(lengths: np.ndarray, batch_size: int, *, seed: int, epoch: int) -> list[list[int]]:
@@ -165,7 +203,7 @@ def collate(rows: Sequence[Encoded], corpus: RegionSource, *, max_regions: int, 
         "layout": joint_layout(text_lengths.flatten(), region_lengths.flatten(), tokens),
         "labels": torch.tensor([row.label for row in rows]),
         **({"token_type_ids": segments_of(rows, input_ids.shape)} if rows[0].segments else {}),
-        **({"targets": soft_targets(rows, labels)} if any(row.scores for row in rows) else {}),
+        **({"targets": soft_targets(rows, labels)} if rows[0].scores is not None else {}),
         **(pointed_at(rows, torch.from_numpy(boxes[:, 0])) if rows[0].box else {}),
     }
 
@@ -202,7 +240,7 @@ def soft_targets(rows: Sequence[Encoded], labels: int) -> Tensor:
     """[B,labels]: the score of every label, 0 where an example names none."""
     targets = torch.zeros(len(rows), labels)
     for number, row in enumerate(rows):
-        for label, score in row.scores.items():
+        for label, score in (row.scores or {}).items():
             targets[number, label] = score
     return targets
 

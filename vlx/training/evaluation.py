@@ -4,6 +4,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -42,17 +43,24 @@ def predict(model: nn.Module, split: Split, task: Task, *, kept: Path | None = N
 
 
 def rank(model: nn.Module, split: Split, task: Task, *, kept: Path | None) -> np.ndarray:
-    """Scores [captions, images] that they belong together, images in order of first appearance, one column a time."""
-    state, names = PartialState(), list(dict.fromkeys(row.image_ids[0] for row in split.encoded))
-    table = open_table(kept and kept / f"pairs-{split.name}-{state.process_index}.npy", (len(names), len(split)))
+    """Scores [captions, images] that they belong together, images in order of first appearance, one column a time; nan
+    where a split lists pairs and this is none."""
+    state, contrasts, pictures = PartialState(), cast(Contrasting, task), dict[str, Encoded]()
+    for row in split.encoded:
+        pictures.setdefault(row.image_ids[0], row)
+    asked, shape = contrasts.asked(split.examples), (len(pictures), len(split))
+    table = open_table(kept and kept / f"pairs-{split.name}-{state.process_index}.npy", shape)
     order = np.argsort([len(row.texts[0]) for row in split.encoded], kind="stable")
-    chunks = [order[start : start + EVAL_BATCH] for start in range(0, len(order), EVAL_BATCH)]
-    mine = range(state.process_index, len(names), state.num_processes)
-    with meter(f"scoring {len(split):,} x {len(names):,} pairs of {split.name}", len(mine)) as bar:
-        for column in mine:
-            for chunk in chunks if np.isnan(table[column]).any() else ():
-                rows = [split.encoded[index]._replace(image_ids=(names[column],)) for index in chunk]
-                table[column, chunk] = probabilities(model, split, task, rows)[:, 1]
+    mine = range(state.process_index, len(pictures), state.num_processes)
+    many = f"{len(split):,} x {len(pictures):,}" if asked is None else f"{asked.sum():,}"
+    with meter(f"scoring {many} pairs of {split.name}", len(mine)) as bar:
+        for column, picture in list(enumerate(pictures.values()))[mine.start :: mine.step]:
+            wanted = order if asked is None else order[asked[order, column]]
+            missing = np.isnan(table[column, wanted]).any()
+            for start in range(0, len(wanted) if missing else 0, EVAL_BATCH):
+                chunk = wanted[start : start + EVAL_BATCH]
+                rows = [contrasts.pair(split.encoded[index], picture) for index in chunk]
+                table[column, chunk] = probabilities(model, split, task, rows)[:, -1]
             bar.advance()
     found = gather_object([(column, np.array(table[column])) for column in mine]) if state.num_processes > 1 else []
     for column, scores in found:

@@ -15,6 +15,7 @@ from vlx.errors import CheckpointError, ConfigError
 from vlx.models.ensemble import Ensemble
 from vlx.models.student import set_dropout, student_from
 from vlx.objectives import Objective, distillation, soft_target_bce, supervised
+from vlx.objectives.vilbert import mean_bce
 from vlx.tokenization import WordPiece
 from vlx.training import teachers
 from vlx.training.batching import Data, Split, examples_of, open_data, open_split, reads_tags
@@ -78,7 +79,7 @@ def vocabulary(cfg: Trained, task: tasks.Task, corpus: Corpus) -> WordPiece:
 
 def meta_of(cfg: Trained, task: tasks.Task, corpus: Corpus) -> dict[str, Any]:
     meta: dict[str, Any] = {"system": cfg.model, "task": task.name, "num_images": task.head.images}
-    meta |= {"answers": list(task.answers), "soft_targets": task.loss is soft_target_bce}
+    meta |= {"answers": list(task.answers), "soft_targets": task.loss in (soft_target_bce, mean_bce)}
     meta |= {
         "tags": reads_tags(cfg),
         "max_text_tokens": cfg.max_text_tokens,
@@ -125,7 +126,9 @@ def reading(loaded: Loaded, corpus: Corpus) -> Loaded:
 def load_with_task(uri: str, name: str, corpus: Corpus) -> tuple[Loaded, tasks.Task]:
     """A model and its task, with the answers that the model knows."""
     loaded = checkpoints.load(uri)
-    task = tasks.load(name, loaded.meta.get("answers") or corpus.answers(name))
+    answers = loaded.meta.get("answers") or corpus.answers(name)
+    soft = loaded.meta["task"] == name and loaded.meta.get("soft_targets")
+    task = tasks.load(name, answers, loss="bce" if soft else "")
     return fitting(loaded, task, corpus), task
 
 
@@ -134,7 +137,8 @@ def open_for(loaded: Loaded, corpus: Corpus, task: tasks.Task, cfg: EvaluateConf
     meta = loaded.meta
     return open_split(
         corpus, task, cfg.split or task.splits.test, loaded.words, max_text_tokens=meta["max_text_tokens"],
-        max_regions=meta["max_regions"], tags=meta["tags"], limit=cfg.limit, images=cfg.test_images,
+        max_regions=meta["max_regions"], tags=meta["tags"], limit=cfg.limit,
+        images=cfg.test_images, listed=cfg.listed,
     )  # fmt: skip
 
 
@@ -192,7 +196,9 @@ def with_teacher(cfg: DistillConfig) -> DistillConfig:
 
 def teacher_config(cfg: DistillConfig) -> FinetuneConfig:
     """The fine-tuning that makes the teacher: the same options, its own steps and learning rate, all labels."""
-    names = {spec.name for spec in dataclasses.fields(FinetuneConfig)} - {"weights", "preset", "description"}
+    names = {spec.name for spec in dataclasses.fields(FinetuneConfig)} - {
+        *("weights", "preset", "description", "loss", "negatives")
+    }
     own = {"steps": cfg.teacher_steps, "epochs": 0, "lr": cfg.teacher_lr, "train_examples": 0, "role": "teacher"}
     return FinetuneConfig(**({name: getattr(cfg, name) for name in names - own.keys()} | own))
 

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from vlx import checkpoints, tracking
 from vlx.checkpoints import Loaded
-from vlx.tasks import Task
+from vlx.tasks import Contrasting, Task
 from vlx.training.batching import Data, Split
 from vlx.training.evaluation import is_at_chance, latency_ms, parameters, predict
 from vlx.training.loop import Best
@@ -60,6 +60,8 @@ def publish(
         "role": role,
         "split": data.validation.name,
         "data_fingerprint": data.test.corpus.fingerprint,
+        "val_protocol": protocol(data.validation),
+        "test_protocol": protocol(data.test),
         f"val/{task.metric}": f"{best.value:.6f}",
         **{f"test/{name}": f"{value:.6f}" for name, value in scores.items()},
         **({"warning": warning} if warning else {}),
@@ -95,7 +97,7 @@ def score(
         return {}
     run.log_metrics(prefixed(stage, scores | {"chance": task.chance_level(split.examples)}), step=step)
     rows = task.predictions(split.examples, probabilities)
-    for name, content in tracking.prediction_files(split.name, rows, split.corpus.image).items():
+    for name, content in tracking.prediction_files(split.name, protocol(split), rows, split.corpus.image).items():
         run.log_text(content, name)
     for name, figure in tracking.prediction_figures(rows, task.chance_level(split.examples)).items():
         run.log_figure(figure, f"figures/{name}.png")
@@ -115,6 +117,22 @@ def submit(run: tracking.Run, loaded: Loaded, split: Split, task: Task) -> tuple
     if again != scores:
         raise RuntimeError(f"{path}: its scores {again} are not the model's {scores}.")
     return path, probabilities, scores
+
+
+def protocol(split: Split) -> str:
+    """What a score of this split is over: split, count and fingerprint."""
+    counts, task = f"{len(split):,} examples", split.task
+    if isinstance(task, Contrasting):
+        asked, pictures = task.asked(split.examples), len({row.image_ids for row in split.encoded})
+        pairs = f"all pairs with {pictures:,} pictures" if asked is None else f"{asked.sum():,} listed pairs"
+        counts = f"{len(split):,} captions, {pairs}"
+    return f"{split.corpus.path.name}/{split.name}: {counts}, fingerprint {split.corpus.fingerprint[:12]}"
+
+
+def about(model: str, split: Split) -> dict[str, str]:
+    """Tags of a run that scores a model on a split."""
+    facts = {"model": model, "split": split.name, "protocol": protocol(split)}
+    return {f"vlx.{name}": value for name, value in (facts | {"data_fingerprint": split.corpus.fingerprint}).items()}
 
 
 def prefixed(stage: str, scores: dict[str, float]) -> dict[str, float]:
