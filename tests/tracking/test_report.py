@@ -1,5 +1,8 @@
+import base64
 import json
+import re
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any
 
 import pytest
@@ -94,3 +97,14 @@ def test_of_several_answers_the_surest_is_the_one_with_the_highest_score() -> No
     page = report.prediction_files("val", "val: 2 examples", found, lambda image: None)["predictions/val.html"]
     assert page.index("dev-1") < page.index("dev-0") and "<h2>val: 2 examples</h2>" in page
     assert "<b>&lt;u&gt;</b>" in page and "<i>" not in page
+
+
+def test_boxes_are_drawn_into_the_picture() -> None:
+    found = rows([0.9], [1], "") | {"drawn": [[[0.1, 0.1, 0.4, 0.4], [0.6, 0.6, 0.9, 0.9]]], "image_ids": [["a"]]}
+    files = report.prediction_files("val", "val", found, lambda image: Image.new("RGB", (50, 50)))
+    data = re.search('base64,([^"]*)', files["predictions/val.html"])
+    assert data and "drawn" not in files["predictions/val.table.json"]
+    image = Image.open(BytesIO(base64.b64decode(data[1])))
+    assert [image.getpixel(place) for place in ((5, 10), (28, 35), (25, 25))] == [
+        tuple(bytes.fromhex(colour.removeprefix("#"))) for colour in (report.BLUE, report.ORANGE, "#000000")
+    ]

@@ -79,7 +79,8 @@ class Task(Protocol):
     def score(self, examples: Dataset, probabilities: np.ndarray) -> dict[str, float]: ...
 
     def predictions(self, examples: Dataset, probabilities: np.ndarray) -> dict[str, Sequence[Any]]:
-        """Columns of the predictions table: identifier text category image_ids label prediction score right."""
+        """Columns of the predictions table: identifier text category image_ids label prediction score right; and
+        perhaps drawn, the box of the label and that of the prediction, x1 y1 x2 y2 in 0..1."""
         ...
 
     def write_submission(self, examples: Dataset, probabilities: np.ndarray, stem: Path) -> Path:

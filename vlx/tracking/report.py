@@ -11,10 +11,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from PIL import Image
+from PIL import Image, ImageDraw
 
 Picture = Callable[[str], Image.Image | None]  # image id -> picture
-Rows = Mapping[str, Sequence[Any]]  # identifier text category image_ids label prediction score right
+Rows = Mapping[str, Sequence[Any]]  # identifier text category image_ids label prediction score right, perhaps drawn
 SHOWN = {"Wrong": 30, "Right": 20}  # examples with pictures on the page
 THUMBNAIL = 160  # pixels
 CATEGORIES = 12  # in the figure: the largest
@@ -132,7 +132,7 @@ def comparison_figure(models: Sequence[Any]) -> Figure:
 
 def prediction_files(split: str, title: str, rows: Rows, picture: Picture) -> dict[str, str]:
     """Path under the artifacts -> text: a page of examples with their pictures, and the table of all predictions."""
-    columns = [name for name in rows if name != "image_ids"]
+    columns = [name for name in rows if name not in ("image_ids", "drawn")]
     data = [list(row) for row in zip(*(rows[name] for name in columns), strict=True)]
     return {
         f"predictions/{split}.html": page(title, rows, picture),
@@ -155,19 +155,27 @@ def page(title: str, rows: Rows, picture: Picture) -> str:
 
 def card(rows: Rows, index: int, picture: Picture) -> str:
     row = {name: values[index] for name, values in rows.items()}
-    pictures = "".join(thumbnail(picture(image)) for image in row["image_ids"])
+    drawn = row.get("drawn", ())
+    pictures = "".join(thumbnail(picture(image), drawn) for image in row["image_ids"])
+    told = "<br><small>blue: the label, orange: the prediction</small>" if drawn else ""
     return (
         f"<article>{pictures}<p>{escape(row['text'])}</p><b>{escape(row['prediction'])}</b> "
         f"(score {row['score']:.3f}), label {escape(row['label'])}<br>"
-        f"<small>{escape(row['identifier'])} {escape(row['category'])}</small></article>"
+        f"<small>{escape(row['identifier'])} {escape(row['category'])}</small>{told}</article>"
     )
 
 
-def thumbnail(image: Image.Image | None) -> str:
+def thumbnail(image: Image.Image | None, boxes: Sequence[Sequence[float]]) -> str:
+    """boxes: of the label and of the prediction, if any."""
     if image is None:
         return ""
     small, buffer = image.convert("RGB"), BytesIO()
     small.thumbnail((THUMBNAIL, THUMBNAIL))
+    for box, colour, grown in zip(boxes, (BLUE, ORANGE), (0, 2), strict=False):
+        x1, y1, x2, y2 = (value * side for value, side in zip(box, small.size * 2, strict=True))
+        ImageDraw.Draw(small).rectangle(
+            (x1 - grown, y1 - grown, max(x1, x2) + grown, max(y1, y2) + grown), outline=colour
+        )
     small.save(buffer, "PNG", optimize=True)
     return f'<img src="data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
 
