@@ -9,8 +9,10 @@ import torch
 from datasets import Dataset
 
 from vlx import tasks
+from vlx.errors import SubmissionError
 from vlx.tasks.base import Encoded
 from vlx.tasks.pointing import box_iou
+from vlx.tokenization import WordPiece
 from vlx.training.batching import pointed_at
 
 LEFT, RIGHT, ALL = (0.0, 0.0, 0.5, 1.0), (0.5, 0.0, 1.0, 1.0), (0.0, 0.0, 1.0, 1.0)
@@ -68,3 +70,18 @@ def test_the_answers_are_written_with_their_boxes(tmp_path: Path) -> None:
     data = examples([[LEFT]], [-1])
     path = tasks.load("refcoco").write_submission(data, np.array([[*RIGHT, 0.9]]), tmp_path / "refcoco_val")
     assert json.loads(path.read_text()) == [{"id": "0", "box": list(RIGHT)}]
+
+
+def test_a_damaged_file_is_told_in_one_line(tmp_path: Path) -> None:
+    task, data, path = tasks.load("visual7w"), examples([[LEFT, RIGHT]], [1]), tmp_path / "visual7w_test.json"
+    assert task.rescore(data, task.write_submission(data, np.array([[0.2, 0.8]]), path)) == {"accuracy": 1.0}
+    for content, message in (
+        (path.read_text()[:20], "not JSON"),
+        ('[{"id": "0"}]', "expected a list of objects with id and box"),
+        ('[{"id": "0", "box": [0, 1]}]', r"box \[0, 1\] is none of its example's"),
+    ):
+        path.write_text(content)
+        with pytest.raises(SubmissionError, match=message):
+            task.rescore(data, path)
+    (row,) = tasks.load("refcoco").encode(examples([[]], [-1]), WordPiece.train(data["text"], size=40), limit=9)
+    assert row.box is None  # of a question of one's own

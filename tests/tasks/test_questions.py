@@ -9,7 +9,7 @@ import torch
 from datasets import Dataset
 
 from vlx import tasks
-from vlx.errors import CorpusError
+from vlx.errors import CorpusError, SubmissionError
 from vlx.tokenization import WordPiece
 
 HUMANS = [["yes"] * 10, ["2"] * 3 + ["two"] * 2 + ["3"] * 5]
@@ -62,6 +62,18 @@ def test_official_files(tmp_path: Path) -> None:
     gqa = tasks.load("gqa", ["yes", "2", "3"])
     path = gqa.write_submission(VQA, SAYS, tmp_path / "gqa_testdev")
     assert json.loads(path.read_text())[0] == {"questionId": "7", "prediction": "yes"}
+
+
+def test_a_damaged_file_is_told_in_one_line(tmp_path: Path) -> None:
+    path = TASK.write_submission(VQA, SAYS, tmp_path / "vqa_testdev")
+    for content, message in (
+        (path.read_text()[:40], "not JSON"),
+        ('{"question_id": 7}', "expected a list of objects with question_id and answer"),
+        ('[{"question_id": 7, "answer": 2}]', "answer is 2, expected text"),
+    ):
+        path.write_text(content)
+        with pytest.raises(SubmissionError, match=message):
+            TASK.rescore(VQA, path)
 
 
 def test_gqa_counts_consistency_over_what_right_answers_entail() -> None:

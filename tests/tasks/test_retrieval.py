@@ -83,7 +83,7 @@ def test_three_wrong_pairs_have_another_caption_another_picture_and_a_caption_of
         for found, pair in zip(others, pairs[1:], strict=True):
             found.add(pair)
     assert others == [{(one, "d") for one in "coh"}, {("d", one) for one in "coh"}, {("h", "d")}]
-    assert task.head.kind == "choose" and task.probabilities(torch.tensor([[0.0]]), {}).tolist() == [[0.5]]
+    assert task.head.kind == "choose" and task.probabilities(torch.tensor([[0.0]]), {}).tolist() == [[0.5, 0.5]]
     with pytest.raises(ConfigError, match="negatives=three: task nlvr2 has no pairs"):
         tasks.load("nlvr2", negatives="three")
 

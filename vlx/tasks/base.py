@@ -126,6 +126,17 @@ def in_order(examples: Dataset, given: Sequence[tuple[Any, Any]], path: Path) ->
     return [answers[one] for one in known]
 
 
+def entries_of(path: Path, *keys: str) -> list[dict[str, Any]]:
+    """Of an official json list, objects with just these keys. Raises SubmissionError."""
+    try:
+        found = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise SubmissionError(f"{path}: not JSON ({error}); expected a list of objects.") from None
+    if not isinstance(found, list) or not all(isinstance(one, dict) and one.keys() == {*keys} for one in found):
+        raise SubmissionError(f"{path}: expected a list of objects with {' and '.join(keys)}.")
+    return found
+
+
 class Groups(NamedTuple):
     """Examples of one picture: the number of each example's group, every group's examples, and the groups whose
     pictures look most like it, where a task asks for them."""

@@ -12,9 +12,10 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
+from vlx.errors import SubmissionError
 from vlx.models import Head
 from vlx.objectives.supervised import Batch, TaskLoss, soft_target_bce
-from vlx.tasks.base import Encoded, Splits, Tags, encode_texts, in_order
+from vlx.tasks.base import Encoded, Splits, Tags, encode_texts, entries_of, in_order
 from vlx.tokenization import WordPiece
 
 HALF = 0.5  # a box with more overlap is the right one; one with less is no target
@@ -37,8 +38,9 @@ class PointingTask:
         texts = encode_texts(examples, tokenizer, limit=limit, tags=tags)
         found = []
         for (ids, segments), (_, images, boxes, label) in zip(texts, rows, strict=True):
-            right, candidates = boxes[label if self.chooses else 0], tuple(map(tuple, boxes)) if self.chooses else ()
-            found.append(Encoded(ids, tuple(images), label, segments, box=tuple(right), candidates=candidates))
+            right = tuple(boxes[label if self.chooses else 0]) if boxes else None
+            candidates = tuple(map(tuple, boxes)) if self.chooses else ()
+            found.append(Encoded(ids, tuple(images), label, segments, box=right, candidates=candidates))
         return found
 
     def probabilities(self, logits: Tensor, batch: Batch) -> Tensor:
@@ -97,11 +99,15 @@ class PointingTask:
         return path
 
     def rescore(self, examples: Dataset, path: Path) -> dict[str, float]:
-        given = [(one["id"], one["box"]) for one in json.loads(path.read_text(encoding="utf-8"))]
-        boxes = in_order(examples, given, path)
+        boxes = in_order(examples, [(one["id"], one["box"]) for one in entries_of(path, "id", "box")], path)
         if not self.chooses:
             return self.score(examples, np.array([[*box, 1.0] for box in boxes], np.float32))
-        places = [list(map(list, known)).index(box) for known, box in zip(examples["boxes"], boxes, strict=True)]
+        pairs = list(zip(examples["boxes"], boxes, strict=True))
+        if foreign := [box for known, box in pairs if box not in known]:
+            raise SubmissionError(
+                f"{path}: box {ascii(foreign[0])[:60]} is none of its example's, expected one of them."
+            )
+        places = [known.index(box) for known, box in pairs]
         return self.score(examples, np.eye(max(map(len, examples["boxes"])))[places])
 
     def chance_level(self, examples: Dataset) -> float:

@@ -14,7 +14,7 @@ from torch import Tensor
 from vlx.errors import SubmissionError
 from vlx.models import Head
 from vlx.objectives.supervised import Batch, TaskLoss, cross_entropy, soft_target_bce
-from vlx.tasks.base import Encoded, Splits, Tags, encode_texts, in_order
+from vlx.tasks.base import Encoded, Splits, Tags, encode_texts, entries_of, in_order
 from vlx.tasks.vqa_metric import accuracy_of
 from vlx.tokenization import WordPiece
 
@@ -90,11 +90,11 @@ class QuestionTask:
         return path
 
     def rescore(self, examples: Dataset, path: Path) -> dict[str, float]:
-        entries = json.loads(path.read_text(encoding="utf-8"))
         number, answer = self.entry("0", "")
-        if not all(isinstance(one, dict) and one.keys() == {number, answer} for one in entries):
-            raise SubmissionError(f"{path}: expected a list of objects with {number} and {answer}.")
-        return self.official(examples, in_order(examples, [(one[number], one[answer]) for one in entries], path))
+        given = [(one[number], one[answer]) for one in entries_of(path, number, answer)]
+        if wrong := [said for _, said in given if not isinstance(said, str)]:
+            raise SubmissionError(f"{path}: {answer} is {ascii(wrong[0])[:60]}, expected text.")
+        return self.official(examples, in_order(examples, given, path))
 
     def chance_level(self, examples: Dataset) -> float:
         """The score of always giving the answer that is right most often."""

@@ -15,6 +15,7 @@ from random import Random
 from typing import Any
 
 import numpy as np
+import torch
 from datasets import Dataset
 from torch import Tensor
 
@@ -119,8 +120,8 @@ class RetrievalTask:
         return found if found.any() else None
 
     def probabilities(self, logits: Tensor, batch: Batch) -> Tensor:
-        """The last is that of belonging together."""
-        return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(-1)
+        """The last is that of belonging together, and all there is of a model that chose among pairs."""
+        return logits.softmax(-1) if logits.shape[1] > 1 else torch.cat([-logits, logits], 1).sigmoid()
 
     def labelled(self, examples: Dataset) -> bool:
         return True

@@ -12,6 +12,7 @@ from vlx.corpora import Example
 from vlx.corpora.formats import npz
 from vlx.errors import ConfigError
 from vlx.objectives.supervised import logits_of
+from vlx.tasks.pointing import PointingTask
 from vlx.training import recipes
 from vlx.training.batching import collate
 
@@ -29,9 +30,13 @@ class Shelf:
 
 def answer(cfg: PredictConfig) -> list[tuple[str, float]]:
     """The likeliest answers and their probabilities, at most `top`."""
+    if not cfg.text.strip():
+        raise ConfigError(f"text={cfg.text!r}: expected words.")
     loaded = checkpoints.load(cfg.model)
     loss = "bce" if loaded.meta.get("soft_targets") else ""
     task = tasks.load(loaded.meta["task"], loaded.meta["answers"], loss=loss)
+    if task.head.kind == "choose" or (isinstance(task, PointingTask) and task.chooses):
+        raise ConfigError(f"text: task {task.name} chooses among an example's own; give split= for a whole split.")
     shelf = Shelf(given_regions(cfg))
     if loaded.meta["region_dim"] != shelf.region_dim:
         raise ConfigError(f"regions have {shelf.region_dim} features, the model reads {loaded.meta['region_dim']}.")
