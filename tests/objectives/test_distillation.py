@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from tests.models.test_oscar import config, example
-from vlx.errors import ConfigError
 from vlx.models.oscar import Oscar
+from vlx.models.student import Projected, student_from
 from vlx.objectives import cross_entropy, distillation, kd_loss, soft_target_bce
 from vlx.objectives.distillation import image_view, text_view
 
@@ -106,11 +106,54 @@ def test_beta_is_the_published_one_by_default() -> None:
         assert torch.equal(given, default)
 
 
-def test_layers_that_cannot_be_compared_are_refused() -> None:
-    two, three = Oscar(config(num_choice=2, num_hidden_layers=2)), Oscar(config(num_choice=2, num_hidden_layers=3))
-    wide = Oscar(config(num_choice=2, num_hidden_layers=2, hidden_size=16))
+@pytest.mark.parametrize("method", ["pkd", "tinybert"])
+def test_a_narrow_student_is_compared_through_a_map_that_learns(method: str) -> None:
+    teacher, _ = models()
+    narrow = student_from(teacher, layers=1, init="random", seed=0, hidden_size=teacher.config.hidden_size // 2)
+    learner = Projected(narrow, teacher.config.hidden_size, seed=0)
     batch = example(1, 5, (3, 2)) | {"labels": torch.tensor([1])}
-    for student, message in ((two, "student_layers=2: expected a divisor of the teacher's 3"), (wide, "wide")):
-        teacher = three if student is two else two
-        with pytest.raises(ConfigError, match=message):
-            distillation("pkd", teacher, cross_entropy, alpha=0.5, temperature=2.0)(student, batch)
+    distillation(method, teacher, cross_entropy, alpha=0.5, temperature=2.0)(learner, batch).total.backward()
+    assert learner.projection.weight.grad.abs().max() > 0
+    assert narrow.bert.img_embedding.weight.grad.abs().max() > 0
+    assert torch.equal(learner(batch).logits, narrow(batch).logits)
+    assert not any("projection" in name for name in narrow.state_dict())
+
+
+@pytest.mark.parametrize("method", ["pkd", "tinybert"])
+def test_depths_that_do_not_divide_are_compared(method: str) -> None:
+    student, teacher = (Oscar(config(num_choice=2, num_hidden_layers=layers)) for layers in (2, 3))
+    batch = example(1, 5, (3, 2)) | {"labels": torch.tensor([1])}
+    losses = distillation(method, teacher, cross_entropy, alpha=0.5, temperature=2.0)(student, batch)
+    assert torch.isfinite(losses.total)
+
+
+@pytest.mark.parametrize("method", ["kd", "mkd", "pkd", "tinybert"])
+def test_an_example_whose_label_is_withheld_has_no_part_in_the_task_loss(method: str) -> None:
+    teacher, student = models()
+    batch = two_examples() | {"labels": torch.tensor([1, 0])}
+    objective = distillation(method, teacher, cross_entropy, alpha=0.5, temperature=2.0)
+    seen = objective(student, batch | {"labelled": torch.tensor([False, True])})
+    turned = batch | {"labels": torch.tensor([0, 0]), "labelled": torch.tensor([False, True])}
+    assert torch.equal(objective(student, turned).total, seen.total)
+    both, alone = (
+        objective(student, batch).parts,
+        cross_entropy(student(batch).logits[1:], {"labels": torch.tensor([0])}),
+    )
+    torch.testing.assert_close(seen.parts["task"], alone.detach())
+    assert all(torch.equal(seen.parts[name], both[name]) for name in both if name != "task")
+    none = objective(student, batch | {"labelled": torch.tensor([False, False])})
+    assert none.parts["task"] == 0 and none.total.requires_grad
+
+
+def test_soft_targets_of_zero_are_learnt_only_where_the_label_is_seen() -> None:
+    teacher, student = models()
+    batch = two_examples() | {"targets": torch.tensor([[0.0, 1.0], [0.0, 0.0]])}
+    objective = distillation("kd", teacher, soft_target_bce, alpha=0.0, temperature=2.0)
+    first = objective(student, batch | {"labelled": torch.tensor([True, False])}).total
+    expected = soft_target_bce(student(batch).logits[:1], {"targets": batch["targets"][:1]})
+    torch.testing.assert_close(first, expected)
+
+
+def two_examples() -> dict[str, torch.Tensor]:
+    one, other = example(1, 5, (3, 2)), example(2, 5, (3, 2))
+    return {name: torch.cat([one[name], other[name]]) for name in one}

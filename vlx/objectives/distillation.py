@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vlx.errors import ConfigError
+from vlx.models.student import depths
 from vlx.objectives.supervised import Batch, Losses, Objective, TaskLoss, logits_of
 
 # Weights of the text-only, image-only and full views; constants of the original, in the order it runs them.
@@ -74,12 +74,12 @@ def patient_kd(teacher: nn.Module, task_loss: TaskLoss, *, alpha: float, tempera
     """(1 - alpha) * task + alpha * KD / A + beta * the distance of the [CLS] vectors: PKD (Sun et al. 2019)."""
 
     def objective(student: nn.Module, batch: Batch) -> Losses:
-        own, others, far = both_with_states(student, teacher, batch)
+        own, others, depth = both_with_states(student, teacher, batch)
         logits, soft = (each.logits.reshape(len(batch["input_ids"]), -1) for each in (own, others))
         task, kd = task_loss(logits, batch), kd_loss(logits, soft, temperature) / logits.shape[1]
         vectors = [[F.normalize(state[:, 0], dim=-1) for state in each.hidden_states] for each in (own, others)]
         layers = range(len(own.hidden_states) - 1)  # the last layer is left out
-        patience = torch.stack([F.mse_loss(vectors[0][k], vectors[1][far * k]) for k in layers]).mean()
+        patience = torch.stack([F.mse_loss(vectors[0][k], vectors[1][depth[k]]) for k in layers]).mean()
         parts = {"task": task.detach(), "kd": kd.detach(), "patience": patience.detach()}
         return Losses((1 - alpha) * task + alpha * kd + beta * patience, parts)
 
@@ -91,13 +91,13 @@ def tiny_bert(teacher: nn.Module, task_loss: TaskLoss, *, alpha: float, temperat
     (Jiao et al. 2020)."""
 
     def objective(student: nn.Module, batch: Batch) -> Losses:
-        own, others, far = both_with_states(student, teacher, batch, output_attentions=True)
+        own, others, depth = both_with_states(student, teacher, batch, output_attentions=True)
         logits, soft = (each.logits.reshape(len(batch["input_ids"]), -1) for each in (own, others))
         soft_ce = -(F.softmax(soft / temperature, -1) * F.log_softmax(logits / temperature, -1)).mean()
         pairs = enumerate(own.attentions, 1)
-        attention = torch.stack([F.mse_loss(mine, others.attentions[far * k - 1]) for k, mine in pairs]).sum()
+        attention = torch.stack([F.mse_loss(mine, others.attentions[depth[k] - 1]) for k, mine in pairs]).sum()
         states = enumerate(own.hidden_states)
-        hidden = torch.stack([F.mse_loss(mine, others.hidden_states[far * k]) for k, mine in states]).sum()
+        hidden = torch.stack([F.mse_loss(mine, others.hidden_states[depth[k]]) for k, mine in states]).sum()
         task = task_loss(logits, batch)
         parts = {"task": task, "soft_ce": soft_ce, "attention": attention, "hidden": hidden}
         total = (1 - alpha) * task + alpha * soft_ce + beta * (attention + hidden)
@@ -106,21 +106,28 @@ def tiny_bert(teacher: nn.Module, task_loss: TaskLoss, *, alpha: float, temperat
     return objective
 
 
-def both_with_states(student: nn.Module, teacher: nn.Module, batch: Batch, **options: bool) -> tuple[Any, Any, int]:
-    """Both outputs with their hidden states, and how many of the teacher's layers make one of the student's."""
+def both_with_states(
+    student: nn.Module, teacher: nn.Module, batch: Batch, **options: bool
+) -> tuple[Any, Any, list[int]]:
+    """Both outputs with their hidden states, and for each of the student's which of the teacher's is as deep."""
     own = student(batch, output_hidden_states=True, **options)
     teacher.eval()
     with torch.no_grad():
         others = teacher(batch, output_hidden_states=True, **options)
-    mine, theirs = len(own.hidden_states) - 1, len(others.hidden_states) - 1
-    if theirs % mine:
-        raise ConfigError(
-            f"student_layers={mine}: expected a divisor of the teacher's {theirs} layers for this method."
-        )
-    if own.pooled.shape[-1] != others.pooled.shape[-1]:
-        widths = f"{own.pooled.shape[-1]} and {others.pooled.shape[-1]}"
-        raise ConfigError(f"student and teacher are {widths} wide: this method compares layers of one width.")
-    return own, others, theirs // mine
+    return own, others, depths(len(own.hidden_states) - 1, len(others.hidden_states) - 1)
+
+
+def where_labelled(task_loss: TaskLoss) -> TaskLoss:
+    """The loss of those examples alone whose label may be seen, `labelled` [B]; without it, of all."""
+
+    def loss(logits: Tensor, batch: Batch) -> Tensor:
+        seen = batch.get("labelled")
+        if seen is None or seen.all():
+            return task_loss(logits, batch)
+        rows = {name: x[seen] for name, x in batch.items() if len(x) == len(seen)}
+        return task_loss(logits[seen], rows) if seen.any() else logits[seen].sum()  # 0, with a gradient of 0
+
+    return loss
 
 
 METHODS = {"kd": vanilla_kd, "mkd": multimodal_kd}
@@ -133,6 +140,7 @@ def distillation(
 ) -> Objective:
     """The objective of a distillation method; alpha in 0..1 weighs the teacher, temperature > 0 softens both; beta
     weighs the comparison of layers, 0: as published."""
+    task_loss = where_labelled(task_loss)
     if method in METHODS:
         return METHODS[method](teacher, task_loss, alpha=alpha, temperature=temperature)
     beta = beta or BETAS[method]
