@@ -4,10 +4,10 @@ python benchmarks/distillation.py                    easy-VQA from its pixels (p
 python benchmarks/distillation.py --data scenes      the built-in corpus, nlvr2
 python benchmarks/distillation.py --arms kd,mkd      some arms; a run that was stopped goes on
 
-Seeds are 0, 1, ..., fixed before the first look. A seed has a teacher of its own, on all labels. Students have half its
-layers, see the labels of a few examples and, unless an arm says "same data", read all others as the teacher answers
-them. The test split chooses nothing: steps are chosen by the validation split, and options were with seed 100. All is
-in MLflow, the table and the figure in the run above all others. Options of distill may follow.
+One teacher of all labels (seed 0, or --teacher=FOLDER); students of half its layers with seeds 0, 1, ..., fixed before
+the first look. They see the labels of a few examples and, unless an arm says "same data", read all others as the teacher
+answers them. The test split chooses nothing: the best step is the validation split's choice, and options were chosen
+with seed 100. All is in MLflow, the table and the figure in the run above all others. Options of distill may follow.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import shutil
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # for the entry points
 from entrypoints import distill  # noqa: E402
 from vlx import tasks, tracking, workspace  # noqa: E402
 from vlx.config import DistillConfig, parse  # noqa: E402
-from vlx.training import recipes  # noqa: E402
+from vlx.training import recipes, results  # noqa: E402
+from vlx.training.batching import open_data  # noqa: E402
 
 SETS = {
     "easy-vqa": ["--task=vqa_rad", "--detector=components-v1", "--train_examples=400"],
@@ -57,15 +59,15 @@ def write_easy_vqa(folder: Path) -> Path:
         "train": (easy_vqa.get_train_questions(), easy_vqa.get_train_image_paths()),
         "test": (easy_vqa.get_test_questions(), easy_vqa.get_test_image_paths()),
     }
-    rows = []
-    (folder / "pictures").mkdir(parents=True, exist_ok=True)
-    for split, (asked, paths) in splits.items():
+    rows: list[dict[str, str]] = []
+    (folder / "pictures").mkdir(parents=True)
+    for split, ((questions, answers, numbers), paths) in splits.items():
         for number, path in paths.items():
             shutil.copyfile(path, folder / "pictures" / f"{split}-{number}.png")
-        for question, answer, number in zip(*asked, strict=True):
-            row = {"qid": len(rows), "question": question, "answer": answer, "image_name": f"{split}-{number}.png"}
-            kind = "yes or no" if answer in ("yes", "no") else "other"
-            rows.append(row | {"phrase_type": split, "answer_type": kind})
+        for place, (question, answer, number) in enumerate(zip(questions, answers, numbers, strict=True)):
+            kind = "yes/no" if answer in ("yes", "no") else "other"
+            about = {"qid": f"{split}-{place}", "image_name": f"{split}-{number}.png", "phrase_type": split}
+            rows.append(about | {"question": question, "answer": answer, "answer_type": kind})
     workspace.write_json(folder / "questions.json", rows)
     return folder
 
@@ -79,12 +81,12 @@ def configured(data: str, words: Sequence[str], folder: Path) -> DistillConfig:
 
 
 def teacher_score(cfg: DistillConfig) -> float:
-    """Test accuracy of the teacher of this seed, trained first if need be."""
+    """Test accuracy of the given teacher."""
     corpus = recipes.corpus_of(cfg)
-    _, trained = recipes.obtain_teacher(cfg, tasks.load(cfg.task, corpus.answers(cfg.task)), corpus)
-    if trained is None:
-        raise RuntimeError("expected a teacher that is trained here, not a given one.")
-    return trained.scores["accuracy"]
+    task = tasks.load(cfg.task, corpus.answers(cfg.task))
+    teacher, trained = recipes.obtain_teacher(cfg, task, corpus)
+    data = open_data(corpus, task, teacher.words, cfg)
+    return (trained or results.measure(teacher, data, task, title=TEACHER)).scores["accuracy"]
 
 
 def student_score(cfg: DistillConfig, arm: str, above: tracking.Run) -> float:
@@ -98,16 +100,17 @@ def collect(base: DistillConfig, arms: Sequence[str], seeds: int, run: tracking.
     """All scores, seed by seed; those of an earlier process of the same options are kept."""
     path = run.folder / "scores.json"
     kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    for seed in range(seeds):
-        cfg = dataclasses.replace(base, seed=seed)
-        for arm in (TEACHER, *arms):
-            key = f"{arm}/{seed}"
-            if key not in kept:
-                kept[key] = teacher_score(cfg) if arm == TEACHER else student_score(cfg, arm, run)
-                workspace.write_json(path, kept)
-                print(f"seed {seed}  {arm:14s} {kept[key]:.4f}", flush=True)
-            run.log_metrics({f"test/{arm}": kept[key]}, step=seed)
-    return {arm: {seed: kept[f"{arm}/{seed}"] for seed in range(seeds)} for arm in (TEACHER, *arms)}
+    if TEACHER not in kept:
+        kept[TEACHER] = teacher_score(base)
+    for seed, arm in product(range(seeds), arms):
+        key = f"{arm}/{seed}"
+        if key not in kept:
+            kept[key] = student_score(dataclasses.replace(base, seed=seed), arm, run)
+            workspace.write_json(path, kept)
+            print(f"seed {seed}  {arm:14s} {kept[key]:.4f}  (teacher {kept[TEACHER]:.4f})", flush=True)
+        run.log_metrics({f"test/{arm}": kept[key]}, step=seed)
+    found = {arm: {seed: kept[f"{arm}/{seed}"] for seed in range(seeds)} for arm in arms}
+    return {TEACHER: {0: kept[TEACHER]}} | found
 
 
 def spread(values: Sequence[float]) -> str:
@@ -126,7 +129,7 @@ def paired(scores: Mapping[int, float], others: Mapping[int, float] | None) -> s
 def table_of(scores: Scores) -> list[list[str]]:
     rows = [["", "test accuracy", "share of its teacher", "above no KD", "above KD"]]
     for arm, found in scores.items():
-        share = [found[seed] / scores[TEACHER][seed] for seed in found]
+        share = [score / scores[TEACHER][0] for score in found.values()]
         above = [paired(found, scores.get(other)) if arm != TEACHER else "" for other in ("no KD", "KD")]
         rows.append([arm, spread(list(found.values())), spread(share), *above])
     return rows
@@ -158,7 +161,7 @@ def main() -> None:
     given, words = parser.parse_known_args()
     logging.basicConfig(level=logging.WARNING)
     os.environ.setdefault("MLFLOW_EXPERIMENT_NAME", "benchmark: distillation")
-    base = configured(given.data, words, Path(given.folder))
+    base = recipes.with_teacher(configured(given.data, words, Path(given.folder)))
     arms = [arm for arm in ARMS if arm in given.arms.split(",")]
     place = Path(given.folder) / f"{given.data}-{workspace.key(base.as_dict())}"
     with tracking.run(base, name=f"distillation on {given.data}", folder=place, description=__doc__ or "") as run:

@@ -5,11 +5,15 @@ import math
 import pytest
 import torch
 
-from tests.models.test_oscar import config, example
+from tests.models.test_oscar import config, example, padded
 from vlx.models.oscar import Oscar
 from vlx.models.student import Projected, student_from
 from vlx.objectives import cross_entropy, distillation, kd_loss, soft_target_bce
-from vlx.objectives.distillation import image_view, text_view
+from vlx.objectives.distillation import views_apart
+from vlx.objectives.supervised import logits_of
+from vlx.training.batching import joint_layout
+
+MASKS = ("text_mask", "region_mask")
 
 
 def test_kd_of_a_hand_computed_pair() -> None:
@@ -63,14 +67,33 @@ def test_the_teacher_gets_no_gradient_and_no_dropout() -> None:
     assert any(weight.grad is not None for weight in student.parameters())
 
 
-def test_a_view_gives_the_logits_of_the_masked_batch() -> None:
+@pytest.mark.parametrize("lengths", [(6, 6), (6, 3), (2, 1)])
+def test_the_views_give_the_logits_of_the_masked_batch_with_any_padding(lengths: tuple[int, int]) -> None:
     teacher, _ = models()
     teacher.eval()
-    batch = example(2, 6, (4, 2))
-    no_regions = batch | {"region_mask": torch.zeros_like(batch["region_mask"])}
-    no_text = batch | {"text_mask": torch.zeros_like(batch["text_mask"])}
-    torch.testing.assert_close(teacher(text_view(batch)).logits, teacher(no_regions).logits, atol=1e-5, rtol=0)
-    torch.testing.assert_close(teacher(image_view(batch)).logits, teacher(no_text).logits, atol=1e-5, rtol=0)
+    one, other = (padded(example(seed, tokens, (4, 2)), 9, 5) for seed, tokens in zip((2, 3), lengths, strict=True))
+    batch = {name: torch.cat([one[name], other[name]]) for name in one}
+    expected = masked_logits(teacher, batch)
+    found = logits_of(teacher, views_apart(batch))
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    assert (found - logits_of(teacher, batch).repeat(2, 1)).abs().min() > 1e-3  # a view is not the whole
+    packed = batch | {"layout": joint_layout(*(batch[name].sum(-1).flatten() for name in MASKS), 9)}
+    torch.testing.assert_close(logits_of(teacher, views_apart(packed)), expected, atol=1e-5, rtol=0)
+
+
+def test_the_views_have_the_gradients_of_the_masked_batch() -> None:
+    _, student = models()
+    batch, gradients = padded(example(2, 6, (4, 2)), 8, 5), []
+    for logits in (logits_of(student, views_apart(batch)), masked_logits(student, batch)):
+        loss = (logits * torch.arange(1.0, 1 + logits.numel()).view_as(logits)).sum()
+        gradients.append(torch.autograd.grad(loss, list(student.parameters())))
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+def masked_logits(model: Oscar, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Of the whole batch twice, first with all regions masked, then with all text."""
+    return torch.cat([logits_of(model, batch | {name: torch.zeros_like(batch[name])}) for name in reversed(MASKS)])
 
 
 def test_mkd_weighs_its_views_as_the_original() -> None:

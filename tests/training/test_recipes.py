@@ -12,9 +12,10 @@ from safetensors.torch import load_file
 from tests.training.toy import Recorder, Stopped, config, write_corpus
 from vlx import tasks
 from vlx.checkpoints import Loaded
+from vlx.errors import ConfigError
 from vlx.training import recipes
 from vlx.training.batching import Data, open_data
-from vlx.training.recipes import new_model, start_student, train_baseline, train_student
+from vlx.training.recipes import new_model, obtain_teacher, start_student, train_baseline, train_student
 
 TASK = tasks.load("nlvr2")
 NARROW = {"student_hidden_size": 8, "student_init": "random"}
@@ -97,6 +98,12 @@ def test_the_student_without_distillation_sees_the_labelled_alone(
     train_baseline(config(**FEW), TASK, data, teacher, dataclasses.replace(Parent(), folder=tmp_path))
     assert (len(seen[0].train), seen[0].train.labelled, len(seen[0].train.examples)) == (8, 0, 8)
     assert len(seen[0].validation) == 16
+
+
+def test_a_text_alone_points_at_nothing(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus")
+    with pytest.raises(ConfigError, match="method=mkd: what refcoco points at is no part of a text alone"):
+        obtain_teacher(config(task="refcoco", method="mkd"), tasks.load("refcoco"), corpus)
 
 
 @dataclasses.dataclass

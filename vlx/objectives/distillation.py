@@ -1,11 +1,13 @@
 """Distillation losses (specs: Oscar c.4). The teacher is in eval mode and gets no gradient."""
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vlx.models.layers import by_example
 from vlx.models.student import depths
 from vlx.objectives.supervised import Batch, Losses, Objective, TaskLoss, logits_of
 
@@ -20,21 +22,26 @@ def kd_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     return F.kl_div(log_student, soft_teacher, reduction="batchmean") * temperature**2
 
 
-def text_view(batch: Batch) -> Batch:
-    """The batch as a model sees it that attends to no region. Leaving them out gives the same logits for less work."""
-    kept = {key: value for key, value in batch.items() if key != "layout"}
-    return (
-        kept
-        | {key: batch[key][..., :0, :] for key in ("regions", "boxes")}
-        | {"region_mask": batch["region_mask"][..., :0]}
-    )
-
-
-def image_view(batch: Batch) -> Batch:
-    """The batch as a model sees it that attends to no text: [CLS] asks, and nobody attends to it."""
-    kept = {key: value for key, value in batch.items() if key != "layout"}
-    first = {key: batch[key][..., :1] for key in ("input_ids", "token_type_ids") if key in batch}
-    return kept | first | {"text_mask": torch.zeros_like(batch["text_mask"][..., :1])}
+def views_apart(batch: Batch) -> Batch:
+    """The batch for one pass that attends to no region and to no text: a row holds the text, then [CLS] again and the
+    regions, and neither part sees the other; the second [CLS] asks and is never seen, as where all text is masked. A
+    model gives the logits [2B,A] of both views, the text's first."""
+    text_mask, region_mask = batch["text_mask"].flatten(0, -2), batch["region_mask"].flatten(0, -2)
+    rows, tokens = text_mask.shape
+    asks = torch.ones_like(text_mask[:, :1])
+    places = torch.arange(tokens + 1 + region_mask.shape[1], device=text_mask.device)
+    places = torch.where(places > tokens, places - 1, places.masked_fill(places == tokens, 0))  # of text + regions
+    filled = torch.cat([asks, text_mask[:, 1:], asks, region_mask], 1)
+    order = (~filled).long().argsort(dim=1, stable=True)[:, : int(filled.sum(1).max())]  # [M,L]
+    picked, of_text = filled.gather(1, order), order < tokens
+    seen = torch.cat([text_mask, ~asks, region_mask], 1).gather(1, order)
+    together = (of_text[:, :, None] == of_text[:, None]) | ~picked[:, :, None]  # padding asks too, and is never seen
+    second = text_mask[:, 1:].sum(1) + 1
+    return batch | {
+        "layout": places.expand(rows, -1).gather(1, order).masked_fill(~picked, -1),
+        "attention": together & seen[:, None],
+        "starts": torch.stack([torch.zeros_like(second), second], 1),
+    }
 
 
 def teach(teacher: nn.Module, batch: Batch) -> Tensor:
@@ -59,9 +66,12 @@ def multimodal_kd(teacher: nn.Module, task_loss: TaskLoss, *, alpha: float, temp
     """(1 - alpha) * task + alpha * (KD on text / 4 + KD on image / 4 + KD on both / 2): MKD."""
 
     def objective(student: nn.Module, batch: Batch) -> Losses:
-        views = {"text": text_view(batch), "image": image_view(batch), "full": batch}
-        logits = {name: logits_of(student, view) for name, view in views.items()}
-        kd = {name: kd_loss(logits[name], teach(teacher, view), temperature) for name, view in views.items()}
+        apart = views_apart(batch)
+        logits, soft = (
+            dict(zip(VIEW_WEIGHTS, (*ask(apart).chunk(2), ask(batch)), strict=True))
+            for ask in (partial(logits_of, student), partial(teach, teacher))
+        )
+        kd = {name: kd_loss(logits[name], soft[name], temperature) for name in VIEW_WEIGHTS}
         task = task_loss(logits["full"], batch)
         mixed = torch.stack([weight * kd[name] for name, weight in VIEW_WEIGHTS.items()]).sum()
         parts = {"task": task.detach()} | {f"kd_{name}": loss.detach() for name, loss in kd.items()}
@@ -75,7 +85,7 @@ def patient_kd(teacher: nn.Module, task_loss: TaskLoss, *, alpha: float, tempera
 
     def objective(student: nn.Module, batch: Batch) -> Losses:
         own, others, depth = both_with_states(student, teacher, batch)
-        logits, soft = (each.logits.reshape(len(batch["input_ids"]), -1) for each in (own, others))
+        logits, soft = (by_example(each.logits, batch) for each in (own, others))
         task, kd = task_loss(logits, batch), kd_loss(logits, soft, temperature) / logits.shape[1]
         vectors = [[F.normalize(state[:, 0], dim=-1) for state in each.hidden_states] for each in (own, others)]
         layers = range(len(own.hidden_states) - 1)  # the last layer is left out
@@ -92,7 +102,7 @@ def tiny_bert(teacher: nn.Module, task_loss: TaskLoss, *, alpha: float, temperat
 
     def objective(student: nn.Module, batch: Batch) -> Losses:
         own, others, depth = both_with_states(student, teacher, batch, output_attentions=True)
-        logits, soft = (each.logits.reshape(len(batch["input_ids"]), -1) for each in (own, others))
+        logits, soft = (by_example(each.logits, batch) for each in (own, others))
         soft_ce = -(F.softmax(soft / temperature, -1) * F.log_softmax(logits / temperature, -1)).mean()
         pairs = enumerate(own.attentions, 1)
         attention = torch.stack([F.mse_loss(mine, others.attentions[depth[k] - 1]) for k, mine in pairs]).sum()

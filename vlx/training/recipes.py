@@ -163,7 +163,12 @@ def finetune(cfg: FinetuneConfig, task: tasks.Task, corpus: Corpus, run: trackin
 
 
 def obtain_teacher(cfg: DistillConfig, task: tasks.Task, corpus: Corpus) -> tuple[Loaded, Result | None]:
-    """The given teachers, or the one kept for this corpus and these options, or a new one, in a run of its own."""
+    """The given teachers, or the one kept for this corpus and these options, or a new one, in a run of its own. Raises
+    ConfigError."""
+    if cfg.method == "mkd" and task.head.kind == "point":
+        raise ConfigError(
+            f"method=mkd: what {task.name} points at is no part of a text alone; expected another method."
+        )
     if cfg.teacher:
         members = [load_for(uri.strip(), task, corpus) for uri in cfg.teacher.split(",")]
         given = teachers.join(members, cfg, task, corpus)
