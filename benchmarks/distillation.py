@@ -5,41 +5,44 @@ python benchmarks/distillation.py --data scenes      the built-in corpus, nlvr2
 python benchmarks/distillation.py --arms kd,mkd      some arms; a run that was stopped goes on
 
 One teacher of all labels (seed 0, or --teacher=FOLDER); students of half its layers with seeds 0, 1, ..., fixed before
-the first look. They see the labels of a few examples and, unless an arm says "same data", read all others as the teacher
-answers them. The test split chooses nothing: the best step is the validation split's choice, and options were chosen
-with seed 100. All is in MLflow, the table and the figure in the run above all others. Options of distill may follow.
+the first look. They see the labels of a few examples and, unless an arm says "same data", also read all others, as the
+teacher answers them. The test split chooses nothing: the best step is the validation split's choice, and options were
+chosen with seed 100. All is in MLflow, the table and the figure in the run above all others. Options of distill may
+follow.
 """
 
 import argparse
+import copy
 import dataclasses
 import json
 import logging
 import os
 import shutil
 import statistics
-import sys
+import time
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # for the entry points
-
-from entrypoints import distill  # noqa: E402
-from vlx import tasks, tracking, workspace  # noqa: E402
-from vlx.config import DistillConfig, parse  # noqa: E402
-from vlx.training import recipes, results  # noqa: E402
-from vlx.training.batching import open_data  # noqa: E402
+from vlx import tasks, tracking, workspace
+from vlx.checkpoints import Loaded
+from vlx.config import DistillConfig, parse
+from vlx.training import recipes, results
+from vlx.training.batching import Data, open_data
 
 SETS = {
-    "easy-vqa": ["--task=vqa_rad", "--detector=components-v1", "--train_examples=400"],
+    "easy-vqa": [
+        *("--task=vqa_rad", "--detector=components-v1", "--teacher_steps=2000", "--teacher_lr=1e-3"),
+        *("--train_examples=400", "--steps=500", "--lr=2e-3", "--eval_every=125"),
+    ],
     "scenes": ["--task=nlvr2", "--train_examples=400"],
 }
 ARMS: dict[str, dict[str, Any]] = {
     "no KD": {"alpha": 0.0},
-    "KD, same data": {},
+    "KD same data": {},
     "KD": {"unlabelled": True},
     "PKD": {"unlabelled": True, "method": "pkd"},
     "TinyBERT": {"unlabelled": True, "method": "tinybert"},
@@ -74,43 +77,61 @@ def write_easy_vqa(folder: Path) -> Path:
 
 def configured(data: str, words: Sequence[str], folder: Path) -> DistillConfig:
     given = [*SETS[data], f"--work_dir={folder}", "--baseline=false", *words]
-    if data == "easy-vqa":
+    if data == "easy-vqa" and not any(word.startswith(("--corpus", "--source")) for word in words):
         source = folder / data
         given.append(f"--source={source if source.is_dir() else write_easy_vqa(source)}")
     return parse(DistillConfig, given)
 
 
-def teacher_score(cfg: DistillConfig) -> float:
-    """Test accuracy of the given teacher."""
-    corpus = recipes.corpus_of(cfg)
-    task = tasks.load(cfg.task, corpus.answers(cfg.task))
-    teacher, trained = recipes.obtain_teacher(cfg, task, corpus)
-    data = open_data(corpus, task, teacher.words, cfg)
-    return (trained or results.measure(teacher, data, task, title=TEACHER)).scores["accuracy"]
+class Bench(NamedTuple):
+    """What all runs share: options, the task and its teacher, and the splits with and without the unlabelled."""
+
+    base: DistillConfig
+    task: tasks.Task
+    teacher: Loaded
+    known: results.Result  # the teacher's
+    data: dict[bool, Data]
 
 
-def student_score(cfg: DistillConfig, arm: str, above: tracking.Run) -> float:
-    tags = {"arm": arm, "seed": cfg.seed}
-    told = tracking.Trial(above.uuid, f"{arm}, seed {cfg.seed}", tags, lambda *_: None, publishes=True)
-    distill.main(dataclasses.replace(cfg, **ARMS[arm]), told)
-    return told.metrics["test/accuracy"]
+def opened(base: DistillConfig) -> Bench:
+    corpus = recipes.corpus_of(base)
+    task = tasks.load(base.task, corpus.answers(base.task))
+    teacher, known = recipes.obtain_teacher(base, task, corpus)
+    more = {each: dataclasses.replace(base, unlabelled=each) for each in (False, True)}
+    data = {each: open_data(corpus, task, teacher.words, cfg) for each, cfg in more.items()}
+    known = known or results.measure(teacher, data[False], task, title=TEACHER)
+    return Bench(base, task, teacher, known, data)
 
 
-def collect(base: DistillConfig, arms: Sequence[str], seeds: int, run: tracking.Run) -> Scores:
+def student_score(bench: Bench, arm: str, seed: int, above: tracking.Run) -> float:
+    """Test accuracy of a new student, in a run of its own."""
+    cfg = dataclasses.replace(bench.base, seed=seed, **ARMS[arm])
+    name, data, task = f"{arm}, seed {seed}", bench.data[cfg.unlabelled], bench.task
+    told = tracking.Trial(above.uuid, name, {"arm": arm, "seed": seed}, lambda *_: None, publishes=True)
+    teacher = dataclasses.replace(bench.teacher, model=copy.deepcopy(bench.teacher.model))  # Reptile moves it
+    folder = above.folder / name
+    with tracking.run(
+        cfg, name=name, folder=folder, description=recipes.describe(cfg), parent=above, trial=told
+    ) as run:
+        recipes.log_inputs(run, data)
+        recipes.train_student(cfg, task, data, teacher, run, results.lineage(bench.known))
+    return told.metrics[f"test/{task.metric}"]
+
+
+def collect(bench: Bench, arms: Sequence[str], seeds: int, run: tracking.Run) -> Scores:
     """All scores, seed by seed; those of an earlier process of the same options are kept."""
-    path = run.folder / "scores.json"
+    path, teacher = run.folder / "scores.json", bench.known.scores[bench.task.metric]
     kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    if TEACHER not in kept:
-        kept[TEACHER] = teacher_score(base)
     for seed, arm in product(range(seeds), arms):
         key = f"{arm}/{seed}"
         if key not in kept:
-            kept[key] = student_score(dataclasses.replace(base, seed=seed), arm, run)
+            started = time.process_time()
+            kept[key] = student_score(bench, arm, seed, run)
             workspace.write_json(path, kept)
-            print(f"seed {seed}  {arm:14s} {kept[key]:.4f}  (teacher {kept[TEACHER]:.4f})", flush=True)
+            took = f"{time.process_time() - started:.0f} s of processor"
+            print(f"seed {seed}  {arm:14s} {kept[key]:.4f}  (teacher {teacher:.4f})  {took}", flush=True)
         run.log_metrics({f"test/{arm}": kept[key]}, step=seed)
-    found = {arm: {seed: kept[f"{arm}/{seed}"] for seed in range(seeds)} for arm in arms}
-    return {TEACHER: {0: kept[TEACHER]}} | found
+    return {TEACHER: {0: teacher}} | {arm: {seed: kept[f"{arm}/{seed}"] for seed in range(seeds)} for arm in arms}
 
 
 def spread(values: Sequence[float]) -> str:
@@ -163,9 +184,9 @@ def main() -> None:
     os.environ.setdefault("MLFLOW_EXPERIMENT_NAME", "benchmark: distillation")
     base = recipes.with_teacher(configured(given.data, words, Path(given.folder)))
     arms = [arm for arm in ARMS if arm in given.arms.split(",")]
-    place = Path(given.folder) / f"{given.data}-{workspace.key(base.as_dict())}"
+    place, bench = Path(given.folder) / f"{given.data}-{workspace.key(base.as_dict())}", opened(base)
     with tracking.run(base, name=f"distillation on {given.data}", folder=place, description=__doc__ or "") as run:
-        scores = collect(base, arms, given.seeds, run)
+        scores = collect(bench, arms, given.seeds, run)
         rows = table_of(scores)
         run.log_text(json.dumps({"columns": rows[0], "data": rows[1:]}), "scores.table.json")
         prior = PRIOR.get(given.data)
