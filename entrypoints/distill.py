@@ -25,6 +25,7 @@ def main(cfg: DistillConfig, trial: tracking.Trial | None = None) -> float:
                 rows.append(recipes.train_baseline(cfg, task, data, teacher, run))
             rows.append(recipes.train_student(cfg, task, data, teacher, run, results.lineage(rows[0])))
             run.log_figure(tracking.comparison_figure(rows), "figures/comparison.png")
+            run.log_figure(tracking.tradeoff_figure(rows, task.metric), "figures/size_and_latency.png")
         results.finish(folder, rows[-1])
     results.show(rows, run, title)
     return rows[-1].validation

@@ -31,6 +31,14 @@ SEARCHED = ("distill", "finetune")
 PRUNERS = ("auto", "asha", "hyperband", "median", "wilcoxon", "none")
 NEGATIVES = ("one", "three")
 OPTIMIZERS, METHODS = ("adamw", "bert_adamw", "bert_adam", "adamax"), ("kd", "pkd", "tinybert", "mkd")
+STARTS = (
+    "first",
+    "last",
+    "skip",
+    "both",
+    "none",
+    "random",
+)  # both: the mean of several layers; random: no weight at all
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +163,7 @@ class DistillConfig(TrainFields, ModelFields, DataFields):
     steps: int = option(500, "optimizer steps of the student; 0: count in epochs", low=0)
     warmup_steps: int = option(50, "steps of rising learning rate", low=0)
     train_examples: int = option(400, "labelled statements the student sees (the teacher sees all); 0: all", low=0)
+    unlabelled: bool = option(False, "the student also reads the rest of train, which the teacher answers, not labels")
     teacher: str = option("", "folder or models:/name@alias, or several by commas; empty: trained here, once a corpus")
     teacher_steps: int = option(3_500, "optimizer steps of a teacher trained here", low=1)
     teacher_lr: float = option(5e-4, "peak learning rate of a teacher trained here", low=TINY)
@@ -164,7 +173,8 @@ class DistillConfig(TrainFields, ModelFields, DataFields):
     temperature: float = option(2.0, "softens both distributions", low=TINY)
     cache: bool = option(True, "of kd: keep a fixed teacher's logits under work_dir rather than ask again each epoch")
     student_layers: int = option(2, "encoder layers of the student", low=1)
-    student_init: str = option("first", "teacher layers it starts from", choices=("first", "last", "skip", "random"))
+    student_hidden_size: int = option(0, "its width; 0: the teacher's", low=0)
+    student_init: str = option("first", "teacher layers it starts from; none: only the rest of it", choices=STARTS)
     baseline: bool = option(True, "also train the same student without distillation, to compare")
     reptile: bool = option(False, "the teacher learns too, towards the adapted student (Reptile)")
     meta_lr: float = option(5e-5, "learning rate of the teacher's Reptile update", low=TINY)
@@ -179,6 +189,11 @@ class DistillConfig(TrainFields, ModelFields, DataFields):
         methods = "kd" if self.model != "oscar" else "kd or mkd" if "," in self.teacher else ""
         if methods and (self.reptile or self.method not in methods.split(" or ")):
             raise ConfigError(f"model={self.model}, teacher={self.teacher}: expected method={methods}, no reptile.")
+        if self.student_hidden_size and (self.reptile or self.model != "oscar" or self.student_init != "random"):
+            own = f"student_hidden_size={self.student_hidden_size}: expected"
+            raise ConfigError(f"{own} model=oscar and student_init=random, no reptile: no weight fits another width.")
+        if self.unlabelled and (not self.train_examples or self.task == "retrieval"):
+            raise ConfigError("unlabelled=true: expected train_examples above 0, so that some are left; no retrieval.")
 
 
 @dataclass(frozen=True, kw_only=True)

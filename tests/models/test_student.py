@@ -6,7 +6,7 @@ import torch
 from tests.models.test_oscar import config
 from vlx.errors import ConfigError
 from vlx.models.oscar import Oscar
-from vlx.models.student import layer_map, student_from
+from vlx.models.student import depths, layer_map, student_from
 
 
 @pytest.mark.parametrize(
@@ -27,9 +27,20 @@ def test_more_student_than_teacher_layers_is_refused() -> None:
         layer_map("first", 5, 4)
 
 
-def test_skip_needs_a_divisor() -> None:
-    with pytest.raises(ConfigError, match="divide the teacher's 4 layers"):
-        layer_map("skip", 3, 4)
+@pytest.mark.parametrize("layers", [(6, 12), (4, 12), (3, 12), (3, 6), (5, 12), (3, 4), (4, 4), (7, 9)])
+def test_every_ratio_of_depths_has_its_map(layers: tuple[int, int]) -> None:
+    """Each teacher layer belongs to one student layer (both); skip takes the last of each."""
+    student, teacher = layers
+    shares = layer_map("both", student, teacher)
+    assert [other for share in shares for other in share] == list(range(teacher)) and all(shares)
+    assert layer_map("skip", student, teacher) == [share[-1:] for share in shares]
+    assert {len(share) for share in shares} <= {teacher // student, -(-teacher // student)}
+
+
+def test_a_ratio_that_is_no_whole_number_takes_the_nearest_layer() -> None:
+    # 12/5 = 2.4: 2.4 4.8 7.2 9.6 12 are nearest to 2 5 7 10 12; 4/3: 1.33 2.67 4 to 1 3 4; halves up: 1.5 of 3/2 to 2
+    assert depths(5, 12) == [0, 2, 5, 7, 10, 12] and depths(3, 4) == [0, 1, 3, 4] and depths(2, 3) == [0, 2, 3]
+    assert depths(3, 6) == [0, 2, 4, 6] and layer_map("skip", 3, 4) == [[0], [2], [3]]
 
 
 @pytest.mark.parametrize(("init", "source"), [("first", [0, 1]), ("last", [2, 3]), ("skip", [1, 3])])
@@ -42,6 +53,31 @@ def test_student_copies_the_layers_and_everything_else(init: str, source: list[i
         assert torch.equal(student.state_dict()[name.format(index)], theirs[name.format(other)])
     assert torch.equal(student.classifier[0].weight, teacher.classifier[0].weight)
     assert teacher.config.num_hidden_layers == 4
+
+
+def test_a_student_of_both_starts_from_the_mean_of_two_layers_and_of_none_from_all_but_the_layers() -> None:
+    teacher = Oscar(config(num_hidden_layers=4))
+    both, none = (student_from(teacher, layers=2, init=init, seed=0).state_dict() for init in ("both", "none"))
+    theirs, name = teacher.state_dict(), "bert.encoder.layer.{}.output.dense.weight"
+    for index in (0, 1):
+        two = [theirs[name.format(2 * index + other)] for other in (0, 1)]
+        torch.testing.assert_close(both[name.format(index)], (two[0] + two[1]) / 2)
+        assert not any(torch.equal(none[name.format(index)], other) for other in two)
+    others = [key for key in none if ".layer." not in key]
+    assert others and all(torch.equal(none[key], theirs[key]) and torch.equal(both[key], theirs[key]) for key in others)
+
+
+def test_a_narrow_student_keeps_the_heads_and_the_proportions() -> None:
+    teacher = Oscar(config(num_hidden_layers=4))
+    half = teacher.config.hidden_size // 2
+    student = student_from(teacher, layers=2, init="random", seed=0, hidden_size=half)
+    assert student.config.hidden_size == half and student.bert.img_embedding.weight.shape[0] == half
+    assert student.config.num_attention_heads == teacher.config.num_attention_heads
+    assert student.config.intermediate_size == teacher.config.intermediate_size // 2
+    with pytest.raises(ConfigError, match="do not fit student_hidden_size=.*give student_init=random"):
+        student_from(teacher, layers=2, init="first", seed=0, hidden_size=half)
+    with pytest.raises(ConfigError, match="expected a multiple of the teacher's 4 heads"):
+        student_from(teacher, layers=2, init="random", seed=0, hidden_size=7)
 
 
 def test_random_student_depends_on_the_seed_alone() -> None:

@@ -3,6 +3,7 @@ import json
 import re
 from dataclasses import dataclass
 from io import BytesIO
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -108,3 +109,20 @@ def test_boxes_are_drawn_into_the_picture() -> None:
     assert [image.getpixel(place) for place in ((5, 10), (28, 35), (25, 25))] == [
         tuple(bytes.fromhex(colour.removeprefix("#"))) for colour in (report.BLUE, report.ORANGE, "#000000")
     ]
+
+
+def test_the_card_of_a_student_shows_what_its_teacher_scores_and_costs() -> None:
+    facts = {"task": "nlvr2", "test/accuracy": "0.90", "parameters": "1234567", "latency_ms": "3.10"}
+    card = report.model_card("student", facts | {"teacher/test/accuracy": "0.91", "teacher/parameters": "2345678"})
+    assert "| test/accuracy | 0.90 | 0.91 |" in card and "| parameters | 1,234,567 | 2,345,678 |" in card
+    assert "| | this model | its teacher |" in card.replace("|  |", "| |")
+    assert "its teacher" not in report.model_card("teacher", facts) and "3.10 |" in card
+
+
+def test_the_figure_of_size_and_latency_has_a_point_a_model_in_each_panel() -> None:
+    costs = {"parameters": 200, "latency_ms": 4.0, "latency_p95_ms": 6.0, "validation": 0.8}
+    teacher = SimpleNamespace(title="teacher", scores={"accuracy": 0.9}, **costs)
+    student = SimpleNamespace(title="student", scores={}, **(costs | {"parameters": 100}))
+    size, latency = report.tradeoff_figure([teacher, student], "accuracy").axes
+    assert [tuple(line.get_xydata()[0]) for line in size.lines] == [(200, 0.9), (100, 0.8)]  # no test score: validation
+    assert [4.0, 6.0] in [list(line.get_xdata()) for line in latency.lines]

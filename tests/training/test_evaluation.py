@@ -1,5 +1,6 @@
 """A score does not depend on the batch size, nor on how many processes share the work."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -112,3 +113,35 @@ def test_scores_of_pairs_go_on_where_a_killed_run_stopped(place: Path, tmp_path:
 def test_images_limit_takes_whole_images(place: Path) -> None:
     split: Split = retrieval(place)[1]
     assert len({row.image_ids for row in split.encoded}) == 9 and len(split) == 45
+
+
+def test_the_teacher_is_asked_once_unless_it_moves_and_agrees_with_itself(place: Path) -> None:
+    model, split = toy(place)
+    other = new_model(config(seed=5), TASK, split.corpus).model
+    scores = {seed: evaluation.validator(TASK, split)(each) for seed, each in ((0, model), (5, other))}
+    asked: list[int] = []
+    other.register_forward_hook(lambda *_: asked.append(1))
+    frozen = evaluation.beside_teacher(TASK, split, other, moves=False)
+    found = [frozen(model), frozen(model)]
+    assert found[0] == found[1] and len(asked) == 1
+    assert found[0] | scores[0] == found[0] and found[0]["teacher_accuracy"] == scores[5]["accuracy"]
+    assert frozen(other)["agreement"] == 1.0
+    own, theirs = (evaluation.predict(each, split, TASK).argmax(1) for each in (model, other))
+    assert found[0]["agreement"] == np.mean(own == theirs)
+    moving = evaluation.beside_teacher(TASK, split, other, moves=True)
+    asked.clear()
+    moving(model), moving(model)
+    assert len(asked) == 2
+
+
+def test_the_operations_of_a_layer_are_those_counted_by_hand(place: Path) -> None:
+    _, split = toy(place)
+    few = dataclasses.replace(split, encoded=split.encoded[:1])
+    costs = [evaluation.cost_of(new_model(config(layers=layers), TASK, split.corpus).model, few) for layers in (2, 1)]
+    positions, width, inner = few.batch([0])["layout"].shape[1], 16, 16
+    linear = 4 * width * width + 2 * width * inner  # query, key, value, output; in, out
+    by_hand = 2 * (2 * positions * linear + 4 * positions * positions * width)  # two pictures; scores and mixture
+    assert costs[0].flops - costs[1].flops == by_hand
+    norms = 4 * width  # weights and biases of two
+    assert costs[0].parameters - costs[1].parameters == linear + 4 * width + inner + width + norms
+    assert 0 < costs[0].latency_ms <= costs[0].latency_p95_ms

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from vlx.models.layers import Output
+from vlx.models.layers import Output, by_example
 
 
 class Ensemble(PreTrainedModel):
@@ -32,7 +32,7 @@ class Ensemble(PreTrainedModel):
     def forward(self, batch: dict[str, Tensor], **options: bool) -> Output:
         """The first member's output with the logits [B,A] of all."""
         outputs = [member(batch, **options) for member in self.members]
-        rows = [one.logits.reshape(len(batch["input_ids"]), -1) for one in outputs]
+        rows = [by_example(one.logits, batch) for one in outputs]
         logits = [in_order(row, getattr(self, f"places_{number}")) for number, row in enumerate(rows)]
         return dataclasses.replace(outputs[0], logits=mean_of_known(torch.stack(logits)))
 

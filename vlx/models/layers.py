@@ -52,7 +52,8 @@ class Embeddings(nn.Module):
 class SelfAttention(nn.Module):
     """Multi-head attention: hidden [B,L,H] looks at itself, or at context [B,C,E] -> [B,L,H].
 
-    key_mask [B,C]: True = attend; H = width of the query, E = width of the context.
+    key_mask [B,C], or [B,L,C] where queries see different keys: True = attend; H = width of the query, E = of the
+    context.
     """
 
     def __init__(self, hidden: int, heads: int, *, dropout: float, context: int | None = None) -> None:
@@ -68,7 +69,7 @@ class SelfAttention(nn.Module):
         seen = hidden if context is None else context
         query, key, value = self.split(self.query(hidden)), self.split(self.key(seen)), self.split(self.value(seen))
         dropout = self.dropout if self.training else 0.0
-        mask = key_mask[:, None, None, :]
+        mask = key_mask[:, None] if key_mask.dim() == 3 else key_mask[:, None, None]  # -> [B,1,1 or L,C]
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
         return mixed.transpose(1, 2).flatten(2)
 
@@ -142,6 +143,12 @@ def repeat(x: Tensor, rows: int) -> Tensor:
 def box_terms(boxes: Tensor) -> Tensor:
     """Boxes [...,4] (x1,y1,x2,y2 in 0..1) -> [...,6]: the box, its width and its height."""
     return torch.cat([boxes, boxes[..., 2:] - boxes[..., :2]], -1)
+
+
+def by_example(logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
+    """[B,A]: of every label, or of every choice, or of every region; [V*B,A] where a row of the batch holds V views."""
+    views = batch["starts"].shape[1] if "starts" in batch else 1
+    return logits.reshape(views * len(batch["input_ids"]), -1)
 
 
 def pack(hidden: Tensor, layout: Tensor) -> Tensor:

@@ -112,7 +112,9 @@ class Oscar(PreTrainedModel):
 
         batch: input_ids and text_mask [B,T] or [B,N,T]; regions [..,R,D], boxes [..,R,4] and region_mask [..,R];
         optional token_type_ids, like input_ids; optional layout [B*N,L]: the positions of text + regions that the
-        encoder sees, without the padding between them. Without it the encoder sees all T + R positions.
+        encoder sees, without the padding between them. Without it the encoder sees all T + R positions. With
+        `attention` [B*N,L,L], who sees whom of the layout, and `starts` [B*N,V] a row holds V views, each with a [CLS]
+        of its own: logits [V*B,A] and pooled [V*B*N,H], view by view.
         """
         input_ids = batch["input_ids"].flatten(0, -2)  # [B,N,T] -> [M,T]
         token_type_ids = batch.get("token_type_ids", torch.zeros_like(batch["input_ids"])).flatten(0, -2)
@@ -122,9 +124,9 @@ class Oscar(PreTrainedModel):
         mask = torch.cat([batch["text_mask"].flatten(0, -2), batch["region_mask"].flatten(0, -2)], 1)
         layout = batch.get("layout")
         if layout is not None:
-            hidden, mask = pack(hidden, layout), pack_mask(mask, layout)
+            hidden, mask = pack(hidden, layout), batch.get("attention", pack_mask(mask, layout))
         states = self.bert.encoder(hidden, mask)
-        pooled = self.bert.pooler(states[-1])
+        pooled = self.bert.pooler(first_of_views(states[-1], batch["starts"]) if "starts" in batch else states[-1])
         last = states[-1] if layout is None else unpack(states[-1], layout, embedded.shape[1] + regions.shape[1])
         return Output(
             logits=self.logits(pooled, last[:, embedded.shape[1] :], batch["region_mask"]),
@@ -149,6 +151,11 @@ class Oscar(PreTrainedModel):
         if not self.config.box_terms:
             return features
         return torch.cat([features, box_terms(batch["boxes"].to(features.dtype))], -1)
+
+
+def first_of_views(hidden: Tensor, starts: Tensor) -> Tensor:
+    """[M,L,H] and [M,V] -> [V*M,1,H], view by view."""
+    return pack(hidden, starts).transpose(0, 1).flatten(0, 1)[:, None]
 
 
 def head(config: OscarConfig) -> nn.Module:

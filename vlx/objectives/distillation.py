@@ -1,12 +1,14 @@
 """Distillation losses (specs: Oscar c.4). The teacher is in eval mode and gets no gradient."""
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vlx.errors import ConfigError
+from vlx.models.layers import by_example
+from vlx.models.student import depths
 from vlx.objectives.supervised import Batch, Losses, Objective, TaskLoss, logits_of
 
 # Weights of the text-only, image-only and full views; constants of the original, in the order it runs them.
@@ -20,21 +22,26 @@ def kd_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     return F.kl_div(log_student, soft_teacher, reduction="batchmean") * temperature**2
 
 
-def text_view(batch: Batch) -> Batch:
-    """The batch as a model sees it that attends to no region. Leaving them out gives the same logits for less work."""
-    kept = {key: value for key, value in batch.items() if key != "layout"}
-    return (
-        kept
-        | {key: batch[key][..., :0, :] for key in ("regions", "boxes")}
-        | {"region_mask": batch["region_mask"][..., :0]}
-    )
-
-
-def image_view(batch: Batch) -> Batch:
-    """The batch as a model sees it that attends to no text: [CLS] asks, and nobody attends to it."""
-    kept = {key: value for key, value in batch.items() if key != "layout"}
-    first = {key: batch[key][..., :1] for key in ("input_ids", "token_type_ids") if key in batch}
-    return kept | first | {"text_mask": torch.zeros_like(batch["text_mask"][..., :1])}
+def views_apart(batch: Batch) -> Batch:
+    """The batch for one pass that attends to no region and to no text: a row holds the text, then [CLS] again and the
+    regions, and neither part sees the other; the second [CLS] asks and is never seen, as where all text is masked. A
+    model gives the logits [2B,A] of both views, the text's first."""
+    text_mask, region_mask = batch["text_mask"].flatten(0, -2), batch["region_mask"].flatten(0, -2)
+    rows, tokens = text_mask.shape
+    asks = torch.ones_like(text_mask[:, :1])
+    places = torch.arange(tokens + 1 + region_mask.shape[1], device=text_mask.device)
+    places = torch.where(places > tokens, places - 1, places.masked_fill(places == tokens, 0))  # of text + regions
+    filled = torch.cat([asks, text_mask[:, 1:], asks, region_mask], 1)
+    order = (~filled).long().argsort(dim=1, stable=True)[:, : int(filled.sum(1).max())]  # [M,L]
+    picked, of_text = filled.gather(1, order), order < tokens
+    seen = torch.cat([text_mask, ~asks, region_mask], 1).gather(1, order)
+    together = (of_text[:, :, None] == of_text[:, None]) | ~picked[:, :, None]  # padding asks too, and is never seen
+    second = text_mask[:, 1:].sum(1) + 1
+    return batch | {
+        "layout": places.expand(rows, -1).gather(1, order).masked_fill(~picked, -1),
+        "attention": together & seen[:, None],
+        "starts": torch.stack([torch.zeros_like(second), second], 1),
+    }
 
 
 def teach(teacher: nn.Module, batch: Batch) -> Tensor:
@@ -59,9 +66,12 @@ def multimodal_kd(teacher: nn.Module, task_loss: TaskLoss, *, alpha: float, temp
     """(1 - alpha) * task + alpha * (KD on text / 4 + KD on image / 4 + KD on both / 2): MKD."""
 
     def objective(student: nn.Module, batch: Batch) -> Losses:
-        views = {"text": text_view(batch), "image": image_view(batch), "full": batch}
-        logits = {name: logits_of(student, view) for name, view in views.items()}
-        kd = {name: kd_loss(logits[name], teach(teacher, view), temperature) for name, view in views.items()}
+        apart = views_apart(batch)
+        logits, soft = (
+            dict(zip(VIEW_WEIGHTS, (*ask(apart).chunk(2), ask(batch)), strict=True))
+            for ask in (partial(logits_of, student), partial(teach, teacher))
+        )
+        kd = {name: kd_loss(logits[name], soft[name], temperature) for name in VIEW_WEIGHTS}
         task = task_loss(logits["full"], batch)
         mixed = torch.stack([weight * kd[name] for name, weight in VIEW_WEIGHTS.items()]).sum()
         parts = {"task": task.detach()} | {f"kd_{name}": loss.detach() for name, loss in kd.items()}
@@ -74,12 +84,12 @@ def patient_kd(teacher: nn.Module, task_loss: TaskLoss, *, alpha: float, tempera
     """(1 - alpha) * task + alpha * KD / A + beta * the distance of the [CLS] vectors: PKD (Sun et al. 2019)."""
 
     def objective(student: nn.Module, batch: Batch) -> Losses:
-        own, others, far = both_with_states(student, teacher, batch)
-        logits, soft = (each.logits.reshape(len(batch["input_ids"]), -1) for each in (own, others))
+        own, others, depth = both_with_states(student, teacher, batch)
+        logits, soft = (by_example(each.logits, batch) for each in (own, others))
         task, kd = task_loss(logits, batch), kd_loss(logits, soft, temperature) / logits.shape[1]
         vectors = [[F.normalize(state[:, 0], dim=-1) for state in each.hidden_states] for each in (own, others)]
         layers = range(len(own.hidden_states) - 1)  # the last layer is left out
-        patience = torch.stack([F.mse_loss(vectors[0][k], vectors[1][far * k]) for k in layers]).mean()
+        patience = torch.stack([F.mse_loss(vectors[0][k], vectors[1][depth[k]]) for k in layers]).mean()
         parts = {"task": task.detach(), "kd": kd.detach(), "patience": patience.detach()}
         return Losses((1 - alpha) * task + alpha * kd + beta * patience, parts)
 
@@ -91,13 +101,13 @@ def tiny_bert(teacher: nn.Module, task_loss: TaskLoss, *, alpha: float, temperat
     (Jiao et al. 2020)."""
 
     def objective(student: nn.Module, batch: Batch) -> Losses:
-        own, others, far = both_with_states(student, teacher, batch, output_attentions=True)
-        logits, soft = (each.logits.reshape(len(batch["input_ids"]), -1) for each in (own, others))
+        own, others, depth = both_with_states(student, teacher, batch, output_attentions=True)
+        logits, soft = (by_example(each.logits, batch) for each in (own, others))
         soft_ce = -(F.softmax(soft / temperature, -1) * F.log_softmax(logits / temperature, -1)).mean()
         pairs = enumerate(own.attentions, 1)
-        attention = torch.stack([F.mse_loss(mine, others.attentions[far * k - 1]) for k, mine in pairs]).sum()
+        attention = torch.stack([F.mse_loss(mine, others.attentions[depth[k] - 1]) for k, mine in pairs]).sum()
         states = enumerate(own.hidden_states)
-        hidden = torch.stack([F.mse_loss(mine, others.hidden_states[far * k]) for k, mine in states]).sum()
+        hidden = torch.stack([F.mse_loss(mine, others.hidden_states[depth[k]]) for k, mine in states]).sum()
         task = task_loss(logits, batch)
         parts = {"task": task, "soft_ce": soft_ce, "attention": attention, "hidden": hidden}
         total = (1 - alpha) * task + alpha * soft_ce + beta * (attention + hidden)
@@ -106,21 +116,28 @@ def tiny_bert(teacher: nn.Module, task_loss: TaskLoss, *, alpha: float, temperat
     return objective
 
 
-def both_with_states(student: nn.Module, teacher: nn.Module, batch: Batch, **options: bool) -> tuple[Any, Any, int]:
-    """Both outputs with their hidden states, and how many of the teacher's layers make one of the student's."""
+def both_with_states(
+    student: nn.Module, teacher: nn.Module, batch: Batch, **options: bool
+) -> tuple[Any, Any, list[int]]:
+    """Both outputs with their hidden states, and for each of the student's which of the teacher's is as deep."""
     own = student(batch, output_hidden_states=True, **options)
     teacher.eval()
     with torch.no_grad():
         others = teacher(batch, output_hidden_states=True, **options)
-    mine, theirs = len(own.hidden_states) - 1, len(others.hidden_states) - 1
-    if theirs % mine:
-        raise ConfigError(
-            f"student_layers={mine}: expected a divisor of the teacher's {theirs} layers for this method."
-        )
-    if own.pooled.shape[-1] != others.pooled.shape[-1]:
-        widths = f"{own.pooled.shape[-1]} and {others.pooled.shape[-1]}"
-        raise ConfigError(f"student and teacher are {widths} wide: this method compares layers of one width.")
-    return own, others, theirs // mine
+    return own, others, depths(len(own.hidden_states) - 1, len(others.hidden_states) - 1)
+
+
+def where_labelled(task_loss: TaskLoss) -> TaskLoss:
+    """The loss of those examples alone whose label may be seen, `labelled` [B]; without it, of all."""
+
+    def loss(logits: Tensor, batch: Batch) -> Tensor:
+        seen = batch.get("labelled")
+        if seen is None or seen.all():
+            return task_loss(logits, batch)
+        rows = {name: x[seen] for name, x in batch.items() if len(x) == len(seen)}
+        return task_loss(logits[seen], rows) if seen.any() else logits[seen].sum()  # 0, with a gradient of 0
+
+    return loss
 
 
 METHODS = {"kd": vanilla_kd, "mkd": multimodal_kd}
@@ -133,6 +150,7 @@ def distillation(
 ) -> Objective:
     """The objective of a distillation method; alpha in 0..1 weighs the teacher, temperature > 0 softens both; beta
     weighs the comparison of layers, 0: as published."""
+    task_loss = where_labelled(task_loss)
     if method in METHODS:
         return METHODS[method](teacher, task_loss, alpha=alpha, temperature=temperature)
     beta = beta or BETAS[method]

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vlx.models.layers import by_example
+
 Batch = dict[str, Tensor]
 TaskLoss = Callable[[Tensor, Batch], Tensor]
 
@@ -33,8 +35,7 @@ def soft_target_bce(logits: Tensor, batch: Batch) -> Tensor:
 
 
 def logits_of(model: nn.Module, batch: Batch) -> Tensor:
-    """[B,A]: of every label, or of every choice, or of every region."""
-    return model(batch).logits.reshape(len(batch["input_ids"]), -1)
+    return by_example(model(batch).logits, batch)
 
 
 def supervised(task_loss: TaskLoss) -> Objective:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         model_card,
         prediction_figures,
         prediction_files,
+        tradeoff_figure,
     )
     from vlx.tracking.runs import Run, Trial, links, run, sync  # noqa: F401
     from vlx.tracking.search_report import front, log_progress, log_search  # noqa: F401
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 
 PLACES = {
     "registry": ("Promotion", "download", "promote", "resolve", "rollback"),
-    "report": ("comparison_figure", "histogram_figures", "model_card", "prediction_figures", "prediction_files"),
+    "report": (
+        *("comparison_figure", "histogram_figures", "model_card", "prediction_figures", "prediction_files"),
+        "tradeoff_figure",
+    ),
     "runs": ("Run", "Trial", "links", "run", "sync"),
     "search_report": ("front", "log_progress", "log_search"),
     "stop": ("Pruned",),

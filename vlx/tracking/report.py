@@ -20,6 +20,8 @@ THUMBNAIL = 160  # pixels
 CATEGORIES = 12  # in the figure: the largest
 BINS = 10
 BLUE, ORANGE, GREY = "#2b6cb0", "#dd6b20", "#8a8f98"
+COSTS = {"parameters": "parameters", "flops": "floating-point operations of an example"}
+COSTS |= {"latency_ms": "latency on this machine, ms: median", "latency_p95_ms": "latency, ms: 95 of 100 below"}
 STYLE = "body{font:14px sans-serif}article{display:inline-block;width:350px;margin:12px}img{margin-right:6px}"
 
 
@@ -130,6 +132,24 @@ def comparison_figure(models: Sequence[Any]) -> Figure:
     return figure
 
 
+def tradeoff_figure(models: Sequence[Any], metric: str) -> Figure:
+    """The score of each model (with its .title, .scores, .validation and costs) against its size and its latency."""
+    figure, panels = blank(10, 4.2, columns=2)
+    for number, model in enumerate(models):
+        score, colour = model.scores.get(metric, model.validation), f"C{number}"
+        panels[0].plot(model.parameters, score, "o", color=colour, markersize=9, label=model.title)
+        panels[1].plot([model.latency_ms, model.latency_p95_ms], [score, score], color=colour)
+        panels[1].plot(model.latency_ms, score, "o", color=colour, markersize=9)
+    panels[0].set(xlabel="parameters", ylabel=metric, title="Size")
+    panels[1].set(xlabel="milliseconds an example: median, line to p95", title="Latency on this machine")
+    for axes, name in zip(panels, ("parameters", "latency_p95_ms"), strict=True):
+        axes.set(xlim=(0, 1.15 * max(getattr(model, name) for model in models)))
+        axes.margins(y=0.2)
+        axes.grid(alpha=0.3)
+    figure.legend(frameon=False, loc="outside lower center", ncols=len(models))
+    return figure
+
+
 def prediction_files(split: str, title: str, rows: Rows, picture: Picture) -> dict[str, str]:
     """Path under the artifacts -> text: a page of examples with their pictures, and the table of all predictions."""
     columns = [name for name in rows if name not in ("image_ids", "drawn")]
@@ -181,13 +201,23 @@ def thumbnail(image: Image.Image | None, boxes: Sequence[Sequence[float]]) -> st
 
 
 def model_card(title: str, facts: Mapping[str, Any], warning: str = "") -> str:
-    """Markdown: what the model is, its scores (facts named split/metric), where it comes from."""
+    """Markdown: what the model is, its scores (facts named split/metric) and costs, of a student beside its teacher's
+    (facts named teacher/...), where it comes from."""
     told = {key: value for key, value in facts.items() if key != "warning" and value != ""}
-    scores = "".join(f"| {key} | {value} |\n" for key, value in told.items() if "/" in key)
-    others = "".join(f"| {key} | {value} |\n" for key, value in told.items() if "/" not in key)
+    teachers = {key.removeprefix("teacher/"): told.pop(key) for key in list(told) if key.startswith("teacher/")}
+    measured = {key: told.pop(key) for key in list(told) if "/" in key or key in COSTS}
+    rows = [["", "this model", "its teacher"], ["---"] * 3]
+    rows += [[COSTS.get(key, key), grouped(value), grouped(teachers.get(key, ""))] for key, value in measured.items()]
+    lines = "".join(f"| {' | '.join(row if teachers else row[:2])} |\n" for row in rows)
     parts = [f"# {title}", f"> **Warning: {warning}.**"] if warning else [f"# {title}"]
-    parts += [f"| score | value |\n|---|---|\n{scores}", f"| fact | value |\n|---|---|\n{others}"]
+    others = "".join(f"| {key} | {value} |\n" for key, value in told.items())
+    parts += [lines, f"| fact | value |\n|---|---|\n{others}"]
     parts.append(
         "Use: texts and pictures like those it was trained on. Scores hold for the data with the fingerprint above.\n"
     )
     return "\n\n".join(parts)
+
+
+def grouped(value: Any) -> str:
+    """1234567 as 1,234,567; all else as it is."""
+    return f"{int(value):,}" if str(value).isdecimal() else str(value)

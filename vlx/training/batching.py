@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from random import Random
 from typing import Any, NamedTuple, Protocol, cast
@@ -38,6 +38,7 @@ class Split:
     max_regions: int
     task: Task
     taught: np.ndarray | None = None  # [examples, A]: what a frozen teacher says, if it is kept
+    labelled: int = 0  # only the first so many have a label to learn from; 0: all
 
     def __len__(self) -> int:
         return len(self.encoded)
@@ -50,11 +51,17 @@ class Split:
         """The same; where a task learns from pairs that do not belong together too, these are drawn from (seed, epoch,
         example)."""
         kept = {} if self.taught is None else {"taught": torch.from_numpy(self.taught[list(indices)]).float()}
+        seen = {"labelled": torch.tensor(indices) < self.labelled} if self.labelled else {}
         if not isinstance(self.task, Contrasting):
-            return self.batch(indices) | kept
+            return self.batch(indices) | kept | seen
         draws = [(index, Random(f"{seed}/{epoch}/{index}")) for index in indices]
         found = [self.task.learnt(self.encoded, self.groups, index, rng) for index, rng in draws]
         return self.collate([row for rows in zip(*found, strict=True) for row in rows]) | kept  # the right ones first
+
+    def first(self, count: int) -> "Split":
+        """The split of its first examples."""
+        examples, encoded = self.examples.select(range(count)), self.encoded[:count]
+        return replace(self, examples=examples, encoded=encoded, lengths=self.lengths[:count], taught=None, labelled=0)
 
     @cached_property
     def groups(self) -> Groups:
@@ -86,14 +93,16 @@ class Data(NamedTuple):
 
 
 def open_data(corpus: Corpus, task: Task, tokenizer: WordPiece, cfg: FinetuneConfig | DistillConfig) -> Data:
-    """The task's splits, of the training split `train_examples`."""
+    """The task's splits, of the training split `train_examples`, or more of which so many are labelled."""
     opened = partial(
         open_split, corpus, task, max_text_tokens=cfg.max_text_tokens, max_regions=cfg.max_regions, tags=reads_tags(cfg)
     )
     names, limit = task.splits, cfg.limit
     learnt = min(cfg.train_examples or limit, limit or cfg.train_examples)
+    more = isinstance(cfg, DistillConfig) and cfg.unlabelled
+    train = opened(cfg.train_split or names.train, tokenizer, limit=limit if more else learnt)
     return Data(
-        opened(cfg.train_split or names.train, tokenizer, limit=learnt),
+        replace(train, labelled=learnt) if more else train,
         opened(cfg.val_split or names.validation, tokenizer, limit=limit, images=cfg.val_images, listed=cfg.listed),
         opened(cfg.test_split or names.test, tokenizer, limit=limit, images=cfg.test_images),
     )

@@ -1,16 +1,16 @@
 """Scores of a model on a split; the model's size and speed."""
 
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from vlx.objectives.supervised import logits_of
 from vlx.progress import meter
@@ -19,6 +19,9 @@ from vlx.training.batching import Split, sorted_batches
 
 EVAL_BATCH = 128
 LATENCY_RUNS = 40
+CPU_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+Validate = Callable[[nn.Module], dict[str, float]]
+Shape = Sequence[int]
 
 
 def predict(model: nn.Module, split: Split, task: Task, *, kept: Path | None = None) -> np.ndarray:
@@ -87,27 +90,59 @@ def probabilities(model: nn.Module, split: Split, task: Task, rows: Sequence[Enc
     return task.probabilities(logits_of(model, batch).float(), batch).cpu().numpy()
 
 
-def validator(task: Task, split: Split) -> Callable[[nn.Module], dict[str, float]]:
+def validator(task: Task, split: Split) -> Validate:
     """What the loop calls to choose its best step."""
     return lambda model: task.score(split.examples, predict(model, split, task))
 
 
-def parameters(model: nn.Module) -> int:
-    return sum(weight.numel() for weight in model.parameters())
+def beside_teacher(task: Task, split: Split, teacher: nn.Module, *, moves: bool) -> Validate:
+    """The same with the teacher's own score, and how often both give the same answer. A teacher that moves is asked
+    again each time."""
+    said: list[np.ndarray] = []
+
+    def validate(model: nn.Module) -> dict[str, float]:
+        own = predict(model, split, task)
+        if moves or not said:
+            said[:] = [predict(teacher, split, task)]
+        teachers = task.score(split.examples, said[0])[task.metric]
+        agreement = float((own.argmax(1) == said[0].argmax(1)).mean())
+        scores = task.score(split.examples, own)
+        return scores | {f"teacher_{task.metric}": teachers, "agreement": agreement}
+
+    return validate
 
 
-def latency_ms(model: nn.Module, split: Split) -> float:
-    """Median milliseconds of one example alone, over the first LATENCY_RUNS examples, after a warm-up."""
+class Cost(NamedTuple):
+    """What a model costs: its weights, and one example alone on this machine."""
+
+    parameters: int
+    flops: int  # multiplications and additions of a forward pass, of linear maps and attention; a mean
+    latency_ms: float  # median
+    latency_p95_ms: float
+
+
+def cost_of(model: nn.Module, split: Split) -> Cost:
+    """Over the first LATENCY_RUNS examples, each alone; timed after a warm-up."""
     model.eval()
-    device = next(model.parameters()).device
-    times = []
+    device, times = next(model.parameters()).device, []
+    few = range(min(LATENCY_RUNS, len(split)))
+    batches = [{name: x.to(device) for name, x in split.batch([index]).items()} for index in few]
     with torch.no_grad():
-        for index in [0, 0, *range(min(LATENCY_RUNS, len(split)))]:
-            batch = {name: x.to(device) for name, x in split.batch([index]).items()}
+        for batch in [batches[0], batches[0], *batches]:
             started = time.perf_counter()
             logits_of(model, batch).cpu()
             times.append(1000 * (time.perf_counter() - started))
-    return statistics.median(times[2:])
+        with FlopCounterMode(display=False, custom_mapping={CPU_ATTENTION: attention_flops}) as counter:
+            for batch in batches:
+                logits_of(model, batch)
+    middle, high = np.percentile(times[2:], [50, 95])
+    weights = sum(weight.numel() for weight in model.parameters())
+    return Cost(weights, round(counter.get_total_flops() / len(batches)), float(middle), float(high))
+
+
+def attention_flops(query: Shape, key: Shape, value: Shape, *_: object, **__: object) -> int:
+    """Of the fused kernel of CPUs, which torch does not count: [B,heads,L,D] with keys and values [B,heads,C,D]."""
+    return sdpa_flop_count(query, key, value)
 
 
 def is_at_chance(accuracy: float, chance: float, examples: int) -> bool:

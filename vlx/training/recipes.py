@@ -5,6 +5,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from torch import nn
 from transformers import PreTrainedModel
 
 from vlx import checkpoints, corpora, models, tasks, tracking, workspace
@@ -13,14 +14,14 @@ from vlx.config import DataFields, DistillConfig, EvaluateConfig, FinetuneConfig
 from vlx.corpora import Corpus
 from vlx.errors import CheckpointError, ConfigError
 from vlx.models.ensemble import Ensemble
-from vlx.models.student import set_dropout, student_from
-from vlx.objectives import Objective, distillation, soft_target_bce, supervised
+from vlx.models.student import Projected, set_dropout, student_from
+from vlx.objectives import LAYER_METHODS, Objective, distillation, soft_target_bce, supervised
 from vlx.objectives.vilbert import mean_bce
 from vlx.tokenization import WordPiece
 from vlx.training import teachers
 from vlx.training.batching import Data, Split, examples_of, open_data, open_split, reads_tags
 from vlx.training.device import accelerator_for
-from vlx.training.evaluation import validator
+from vlx.training.evaluation import Validate, beside_teacher, validator
 from vlx.training.logits import kept_logits
 from vlx.training.loop import Best, fit, optim_of, schedule_of, total_steps
 from vlx.training.reptile import Reptile
@@ -53,6 +54,7 @@ def prepared(cfg: PrepareConfig) -> Corpus:
 def describe(cfg: DistillConfig) -> str:
     """The run's description, if the user gives none."""
     labels = f"{cfg.train_examples:,} labelled statements" if cfg.train_examples else "all labelled statements"
+    labels += " and what the teacher says of all others" if cfg.unlabelled else ""
     teacher = cfg.teacher or f"{cfg.layers}-layer teacher"
     mixture = f"alpha {cfg.alpha:g}, temperature {cfg.temperature:g}"
     return f"A {cfg.student_layers}-layer student of a {teacher}, on {labels}: {mixture}."
@@ -143,15 +145,15 @@ def open_for(loaded: Loaded, corpus: Corpus, task: tasks.Task, cfg: EvaluateConf
 
 
 def learn(
-    model: PreTrainedModel, objective: Objective, data: Data, task: tasks.Task, cfg: Trained, run: tracking.Run,
-    title: str, hook: Reptile | None = None,
+    model: nn.Module, objective: Objective, data: Data, task: tasks.Task, cfg: Trained, run: tracking.Run,
+    title: str, *, hook: Reptile | None = None, validate: Validate | None = None,
 ) -> Best:  # fmt: skip
     """Train in the run's own folder; the best step is the validation split's choice."""
     set_dropout(model, cfg.dropout, cfg.attention_dropout)
-    validate, folder = validator(task, data.validation), run.folder / "training"
     return fit(
-        model, objective, data.train, validate, cfg, run, folder=folder, title=title, metric=task.metric, hook=hook
-    )
+        model, objective, data.train, validate or validator(task, data.validation), cfg, run,
+        folder=run.folder / "training", title=title, metric=task.metric, hook=hook,
+    )  # fmt: skip
 
 
 def finetune(cfg: FinetuneConfig, task: tasks.Task, corpus: Corpus, run: tracking.Run, *, title: str) -> Result:
@@ -165,7 +167,12 @@ def finetune(cfg: FinetuneConfig, task: tasks.Task, corpus: Corpus, run: trackin
 
 
 def obtain_teacher(cfg: DistillConfig, task: tasks.Task, corpus: Corpus) -> tuple[Loaded, Result | None]:
-    """The given teachers, or the one kept for this corpus and these options, or a new one, in a run of its own."""
+    """The given teachers, or the one kept for this corpus and these options, or a new one, in a run of its own. Raises
+    ConfigError."""
+    if cfg.method == "mkd" and task.head.kind == "point":
+        raise ConfigError(
+            f"method=mkd: what {task.name} points at is no part of a text alone; expected another method."
+        )
     if cfg.teacher:
         members = [load_for(uri.strip(), task, corpus) for uri in cfg.teacher.split(",")]
         given = teachers.join(members, cfg, task, corpus)
@@ -216,10 +223,19 @@ def train_student(
         kept = kept_logits(teacher.model, data.train, Path(cfg.work_dir) / "teachers")
         data = data._replace(train=dataclasses.replace(data.train, taught=kept))
     hook = reptile(cfg, teacher.model, student.model, objective, data) if cfg.reptile else None
-    best = learn(student.model, objective, data, task, cfg, run, title, hook)
+    learner = as_wide(student.model, teacher.model, cfg)
+    validate = beside_teacher(task, data.validation, teacher.model, moves=cfg.reptile)
+    best = learn(learner, objective, data, task, cfg, run, title, hook=hook, validate=validate)
     if hook:
         checkpoints.save(run.folder / "teacher", teacher.model, teacher.tokenizer, teacher.meta)
     return publish(run, student, data, task, best, role="student", title=title, tags=tags)
+
+
+def as_wide(student: PreTrainedModel, teacher: PreTrainedModel, cfg: DistillConfig) -> nn.Module:
+    """What is trained: the student, with a map to the teacher's width where layers of two widths are compared."""
+    width = teacher.config.hidden_size
+    same = width == student.config.hidden_size or cfg.method not in LAYER_METHODS
+    return student if same else Projected(student, width, seed=cfg.seed)
 
 
 def keeps_logits(cfg: DistillConfig, task: tasks.Task, train: Split) -> bool:
@@ -231,6 +247,7 @@ def keeps_logits(cfg: DistillConfig, task: tasks.Task, train: Split) -> bool:
 
 def train_baseline(cfg: DistillConfig, task: tasks.Task, data: Data, teacher: Loaded, parent: tracking.Run) -> Result:
     """The same student from the same start, on labels alone, in a child run."""
+    data = data._replace(train=data.train.first(data.train.labelled)) if data.train.labelled else data
     folder, title = parent.folder / "baseline", "student without distillation"
     kept = read_result(folder)
     if kept:
@@ -247,9 +264,13 @@ def start_student(cfg: DistillConfig, task: tasks.Task, data: Data, teacher: Loa
     """From the layers of the (first) teacher, with a new head if its answers are others; a new model of the options if
     the teacher is of another system."""
     if teacher.meta["system"] != cfg.model:
-        return new_model(dataclasses.replace(cfg, layers=cfg.student_layers), task, data.train.corpus, teacher.words)
+        width = cfg.student_hidden_size or cfg.hidden_size
+        own = dataclasses.replace(cfg, layers=cfg.student_layers, hidden_size=width)
+        return new_model(own, task, data.train.corpus, teacher.words)
     first = teacher.model.first if isinstance(teacher.model, Ensemble) else teacher.model
-    model = student_from(first, layers=cfg.student_layers, init=cfg.student_init, seed=cfg.seed)
+    model = student_from(
+        first, layers=cfg.student_layers, init=cfg.student_init, seed=cfg.seed, hidden_size=cfg.student_hidden_size
+    )
     if teacher.meta.get("answers", list(task.answers)) != list(task.answers):
         model = models.with_new_head(model, cfg.model, task.head, seed=cfg.seed)
     return dataclasses.replace(teacher, model=model, meta=meta_of(cfg, task, data.train.corpus))
@@ -271,5 +292,6 @@ def log_inputs(run: tracking.Run, data: Data) -> None:
     for split, context in zip(data, ("train", "validation", "test"), strict=True):
         corpus, name = split.corpus, split.name
         profile = {"examples": len(split), "split": name, "fingerprint": corpus.fingerprint}
+        profile |= {"labelled": split.labelled} if split.labelled else {}
         names = {"name": f"{corpus.path.name}/{name}", "digest": f"{corpus.fingerprint[:12]}-{name}-{len(split)}"}
         run.log_input(**names, source=corpus.path, context=context, profile=profile)

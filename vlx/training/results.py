@@ -5,6 +5,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from rich.console import Console
@@ -14,11 +15,12 @@ from vlx import checkpoints, tracking
 from vlx.checkpoints import Loaded
 from vlx.tasks import Contrasting, Task
 from vlx.training.batching import Data, Split
-from vlx.training.evaluation import is_at_chance, latency_ms, parameters, predict
+from vlx.training.evaluation import Cost, cost_of, is_at_chance, predict
 from vlx.training.loop import Best
 from vlx.workspace import RESULT, write_json
 
 log = logging.getLogger("vlx")
+V = TypeVar("V")
 SHOWN = 2  # scores in the table that ends a run, the main one first
 
 
@@ -30,12 +32,14 @@ class Result:
     scores: dict[str, float]  # of the test split; none where its labels are not published
     validation: float  # the score by which the best step was chosen
     parameters: int
-    latency_ms: float
+    latency_ms: float  # median
     model: str  # its folder
     run_id: str
     registered: str
     version: str | None
     warning: str = ""
+    flops: int = 0
+    latency_p95_ms: float = 0.0
 
 
 def publish(
@@ -46,10 +50,10 @@ def publish(
 
     Of a search's trial only size and speed: the test split has no part in choosing.
     """
-    size, latency = parameters(loaded.model), latency_ms(loaded.model, data.test)
-    run.log_metrics({"model/parameters": float(size), "model/latency_ms": latency}, step=best.step)
+    cost = cost_of(loaded.model, data.test)._asdict()
+    run.log_metrics(prefixed("model", cost), step=best.step)
     if run.trial and not run.trial.publishes:
-        return Result(title, {}, best.value, size, latency, str(run.folder), run.id, "", None)
+        return Result(title, {}, best.value, model=str(run.folder), run_id=run.id, registered="", version=None, **cost)
     folder = checkpoints.save(run.folder / "model", loaded.model, loaded.tokenizer, loaded.meta)
     scores = score(run, loaded, data.test, task, stage="test", step=best.step)
     warning = chance_warning(task, data.validation, best.value)
@@ -64,6 +68,7 @@ def publish(
         "test_protocol": protocol(data.test),
         f"val/{task.metric}": f"{best.value:.6f}",
         **{f"test/{name}": f"{value:.6f}" for name, value in scores.items()},
+        **in_words(cost),
         **({"warning": warning} if warning else {}),
         **tags,
     }
@@ -74,7 +79,10 @@ def publish(
     run.log_model(folder, name=role, task=task.name, metrics=prefixed("test", scores), step=best.step)
     name = f"vlx-{task.name.replace('+', 'plus')}-{role}"
     version = run.register(name, tags=facts)
-    return Result(title, scores, best.value, size, latency, str(folder), run.id, name, version, warning)
+    return Result(
+        title, scores, best.value, model=str(folder), run_id=run.id, registered=name, version=version, warning=warning,
+        **cost,
+    )  # fmt: skip
 
 
 def measure(loaded: Loaded, data: Data, task: Task, *, title: str) -> Result:
@@ -82,8 +90,8 @@ def measure(loaded: Loaded, data: Data, task: Task, *, title: str) -> Result:
     validation = task.score(data.validation.examples, predict(loaded.model, data.validation, task))[task.metric]
     labelled = task.labelled(data.test.examples)
     scores = task.score(data.test.examples, predict(loaded.model, data.test, task)) if labelled else {}
-    size, latency = parameters(loaded.model), latency_ms(loaded.model, data.test)
-    return Result(title, scores, validation, size, latency, loaded.meta["uri"], "", loaded.meta["uri"], None)
+    cost, uri = cost_of(loaded.model, data.test)._asdict(), loaded.meta["uri"]
+    return Result(title, scores, validation, model=uri, run_id="", registered=uri, version=None, **cost)
 
 
 def score(
@@ -135,7 +143,7 @@ def about(model: str, split: Split) -> dict[str, str]:
     return {f"vlx.{name}": value for name, value in (facts | {"data_fingerprint": split.corpus.fingerprint}).items()}
 
 
-def prefixed(stage: str, scores: dict[str, float]) -> dict[str, float]:
+def prefixed(stage: str, scores: dict[str, V]) -> dict[str, V]:
     return {f"{stage}/{name}": value for name, value in scores.items()}
 
 
@@ -187,7 +195,15 @@ def show(results: Sequence[Result], run: tracking.Run, title: str) -> None:
 
 
 def lineage(teacher: Result) -> dict[str, str]:
-    """Whose student this is: tags of its run and version."""
+    """Whose student this is, and what the teacher scores and costs: tags of its run and version."""
     uri = f"models:/{teacher.registered}/{teacher.version}" if teacher.version else teacher.registered
     version = uri.rpartition("/")[2] if uri.startswith("models:/") and "," not in uri else ""
-    return {"teacher": uri, "teacher_run": teacher.run_id, "teacher_version": version}
+    told = {"teacher": uri, "teacher_run": teacher.run_id, "teacher_version": version}
+    known = in_words({name: getattr(teacher, name) for name in Cost._fields})
+    known |= {f"test/{name}": f"{value:.6f}" for name, value in teacher.scores.items()}
+    return told | prefixed("teacher", known)
+
+
+def in_words(cost: dict[str, Any]) -> dict[str, str]:
+    """Counts as they are, milliseconds to the hundredth."""
+    return {name: f"{value:.2f}" if isinstance(value, float) else str(value) for name, value in cost.items()}
