@@ -4,7 +4,7 @@ Every text and every picture is read once, whatever they are compared with. Name
 """
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +13,7 @@ from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedMode
 
 from vlx.models.heads import Head, Sizes
 from vlx.models.layers import Embeddings, Output
-from vlx.models.lxmert import RegionEmbeddings, layers
-from vlx.models.oscar import Encoder
+from vlx.models.lxmert import EPS, RegionEmbeddings, layers
 
 STEEPEST = math.log(100.0)  # the scale of the cosine grows no further, as CLIP's
 
@@ -35,7 +34,6 @@ class DualConfig(PretrainedConfig):
     max_position_embeddings: int = 512
     type_vocab_size: int = 2
     initializer_range: float = 0.02
-    layer_norm_eps: float = 1e-12
     visual_feat_dim: int = 2048
     visual_pos_dim: int = 4
     temperature: float = 0.07
@@ -49,12 +47,15 @@ class TextTower(nn.Module):
         super().__init__()
         self.embeddings = Embeddings(
             config.vocab_size, config.hidden_size, config.max_position_embeddings, config.type_vocab_size,
-            eps=config.layer_norm_eps, dropout=config.hidden_dropout_prob,
+            eps=EPS, dropout=config.hidden_dropout_prob,
         )  # fmt: skip
-        self.encoder = Encoder(config)
+        self.encoder = nn.ModuleDict({"layer": layers(config, config.num_hidden_layers)})
 
     def forward(self, input_ids: Tensor, mask: Tensor) -> Tensor:
-        return self.encoder(self.embeddings(input_ids, torch.zeros_like(input_ids)), mask)[-1]
+        hidden = self.embeddings(input_ids, torch.zeros_like(input_ids))
+        for layer in cast(nn.ModuleList, self.encoder["layer"]):
+            hidden = layer(hidden, mask)
+        return hidden
 
 
 class RegionTower(nn.Module):
