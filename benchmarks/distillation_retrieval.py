@@ -96,7 +96,7 @@ def spread(values: Sequence[float]) -> str:
 
 
 def above(scores: Scores, arm: str, metric: str) -> str:
-    """Mean and deviation of the differences from the student on labels alone, and at how many seeds they are above 0."""
+    """Mean and deviation of the differences from the student on labels alone; at how many seeds they are above 0."""
     if arm in (TEACHER, BASELINE) or BASELINE not in scores:
         return ""
     apart = [found[metric] - scores[BASELINE][seed][metric] for seed, found in scores[arm].items()]
