@@ -26,19 +26,14 @@ TASKS = (
     *("nlvr2", "nlvr", "vqa", "gqa", "vqa_rad", "genome_qa", "retrieval", "snli_ve", "guesswhat"),
     *("refcoco", "refcoco+", "refcocog", "visual7w", "guesswhat_pointing", "vcr_q2a", "vcr_qa2r"),
 )
-SYSTEMS = ("oscar", "lxmert", "vilbert", "clip_vil", "vle")
+ORIGINALS = ("oscar", "lxmert", "vilbert", "clip_vil", "vle")
+SYSTEMS = (*ORIGINALS, "dual")
 SEARCHED = ("distill", "finetune")
 PRUNERS = ("auto", "asha", "hyperband", "median", "wilcoxon", "none")
 NEGATIVES = ("one", "three")
-OPTIMIZERS, METHODS = ("adamw", "bert_adamw", "bert_adam", "adamax"), ("kd", "pkd", "tinybert", "mkd")
-STARTS = (
-    "first",
-    "last",
-    "skip",
-    "both",
-    "none",
-    "random",
-)  # both: the mean of several layers; random: no weight at all
+OPTIMIZERS, METHODS = ("adamw", "bert_adamw", "bert_adam", "adamax"), ("kd", "pkd", "tinybert", "mkd", "embedding")
+# both: the mean of several layers; random: no weight at all
+STARTS = ("first", "last", "skip", "both", "none", "random")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +65,7 @@ class ModelFields(Config):
     model: str = option("oscar", "the system", choices=SYSTEMS)
     hidden_size: int = option(64, "width H", low=8)
     layers: int = option(4, "encoder layers; of text, where text has its own", low=1)
-    region_layers: int = option(2, "layers over regions alone, in LXMERT", low=0)
+    region_layers: int = option(2, "layers over regions alone, in LXMERT and dual", low=0)
     cross_layers: int = option(2, "layers between text and regions, in LXMERT and ViLBERT", low=1)
     heads: int = option(4, "attention heads", low=1)
     intermediate_size: int = option(256, "width of the feed-forward part", low=1)
@@ -79,7 +74,8 @@ class ModelFields(Config):
     attention_dropout: float = option(0.0, "on attention probabilities", low=0, high=0.99)
     classifier: str = option("mlp", "the head", choices=("linear", "mlp"))
     classifier_scale: int = option(2, "width of Oscar's mlp head, in hidden_size", low=1)
-    vocab: str = option("", "a WordPiece vocab.txt; empty: trained on the corpus")
+    text_weights: str = option("", "of dual: BERT folder, or minilm if installed, whose first layers its text has")
+    vocab: str = option("", "a WordPiece vocab.txt; empty: that of text_weights, or trained on the corpus")
     vocab_size: int = option(2_000, "of a vocabulary trained on the corpus, at most", low=50)
     max_text_tokens: int = option(55, "statement length, [CLS] and [SEP] included", low=3)
     max_regions: int = option(40, "regions of an image, the detector's first", low=1)
@@ -89,6 +85,8 @@ class ModelFields(Config):
         super().__post_init__()
         if self.hidden_size % self.heads:
             raise ConfigError(f"hidden_size={self.hidden_size}: expected a multiple of heads={self.heads}.")
+        if self.text_weights and (self.model != "dual" or self.vocab):
+            raise ConfigError(f"text_weights={self.text_weights}: expected model=dual, and no vocab but its own.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +153,14 @@ class FinetuneConfig(TrainFields, ModelFields, DataFields):
     negatives: str = option("one", "wrong pairs of retrieval; three, one of them hard, as 12-in-1", choices=NEGATIVES)
     role: str = option("model", "the registered name is vlx-<task>-<role>", choices=("model", "teacher"))
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.weights and self.text_weights:
+            raise ConfigError(f"text_weights={self.text_weights}: expected no weights, which hold a text tower.")
+        if self.model == "dual" and (self.loss or self.negatives != "one"):
+            given = f"loss={self.loss}, negatives={self.negatives}"
+            raise ConfigError(f"{given}: model=dual learns from the batch's other pairs; leave both out.")
+
 
 @dataclass(frozen=True, kw_only=True)
 class DistillConfig(TrainFields, ModelFields, DataFields):
@@ -167,7 +173,9 @@ class DistillConfig(TrainFields, ModelFields, DataFields):
     teacher: str = option("", "folder or models:/name@alias, or several by commas; empty: trained here, once a corpus")
     teacher_steps: int = option(3_500, "optimizer steps of a teacher trained here", low=1)
     teacher_lr: float = option(5e-4, "peak learning rate of a teacher trained here", low=TINY)
-    method: str = option("kd", "vanilla; [CLS] of layers; all of layers; text, image and both", choices=METHODS)
+    method: str = option(
+        "kd", "vanilla; [CLS] of layers; all of layers; text, image and both; vectors", choices=METHODS
+    )
     beta: float = option(0.0, "weight of comparing layers; 0: as published, 500 of pkd, 0.01 of tinybert", low=0)
     alpha: float = option(0.9, "weight of the distillation loss against the task loss", low=0, high=1)
     temperature: float = option(2.0, "softens both distributions", low=TINY)
@@ -186,9 +194,13 @@ class DistillConfig(TrainFields, ModelFields, DataFields):
         if not self.teacher and self.student_layers > self.layers:
             limit = f"expected at most the teacher's layers={self.layers}."
             raise ConfigError(f"student_layers={self.student_layers}: {limit}")
-        methods = "kd" if self.model != "oscar" else "kd or mkd" if "," in self.teacher else ""
-        if methods and (self.reptile or self.method not in methods.split(" or ")):
-            raise ConfigError(f"model={self.model}, teacher={self.teacher}: expected method={methods}, no reptile.")
+        several = "," in self.teacher
+        oscar, towers = ("kd", "mkd") if several else METHODS[:4], ("kd",) if several else ("kd", "embedding")
+        methods = {"oscar": oscar, "dual": towers}.get(self.model, ("kd",))
+        moves = self.model == "oscar" and not several
+        if self.method not in methods or (self.reptile and not moves):
+            expected = f"expected method={' or '.join(methods)}{'' if moves else ', no reptile'}"
+            raise ConfigError(f"model={self.model}, teacher={self.teacher}: {expected}.")
         if self.student_hidden_size and (self.reptile or self.model != "oscar" or self.student_init != "random"):
             own = f"student_hidden_size={self.student_hidden_size}: expected"
             raise ConfigError(f"{own} model=oscar and student_init=random, no reptile: no weight fits another width.")
@@ -200,7 +212,7 @@ class DistillConfig(TrainFields, ModelFields, DataFields):
 class ImportConfig(RunFields):
     """Register an original checkpoint as a model version."""
 
-    system: str = option("lxmert", "whose checkpoint it is", choices=SYSTEMS)
+    system: str = option("lxmert", "whose checkpoint it is", choices=ORIGINALS)
     weights: str = option("", "the original file or folder")
     task: str = option("", "what it was fine-tuned for; empty: a pre-trained model", choices=("", *TASKS))
     vocab: str = option("", "BERT's vocab.txt; empty: beside the weights (VLE brings its own tokenizer)")

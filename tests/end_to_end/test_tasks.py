@@ -17,6 +17,7 @@ TASKS = [  # task, system, further options, how far the test score must be above
     ("refcoco+", "oscar", {"steps": 150}, 0.4),
     ("refcocog", "lxmert", {"steps": 150}, 0.4),
     ("retrieval", "oscar", {"steps": 200}, 0.15),
+    ("retrieval", "dual", {"steps": 100, "region_layers": 0}, 0.3),
     ("visual7w", "vilbert", {"steps": 200}, 0.3),
     ("guesswhat_pointing", "vilbert", {"steps": 200}, 0.2),
     ("vqa_rad", "lxmert", {"steps": 200}, 0.42),

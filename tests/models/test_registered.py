@@ -48,14 +48,14 @@ def test_every_system_serves_every_head(system: str, head: Head, pairs: int, wid
     torch.testing.assert_close(first, logits[:1], atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("system", models.SYSTEMS)
+@pytest.mark.parametrize("system", [*models.SYSTEMS, *models.TOWERS])
 def test_the_seed_decides_the_weights(system: str) -> None:
     one, same, other = (models.build(system, Head("classify", 2), SIZES, seed=seed).state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(one[name], same[name]) for name in one)
     assert any(not torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.parametrize("system", models.SYSTEMS)
+@pytest.mark.parametrize("system", [*models.SYSTEMS, *models.TOWERS])
 def test_auto_model_knows_the_folder_after_import_vlx(system: str, tmp_path: Path) -> None:
     model = models.build(system, Head("classify", 3), SIZES, seed=0)
     model.save_pretrained(tmp_path)

@@ -5,10 +5,12 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from torch import Tensor
 
 from tests.training.toy import config, setting
 from vlx import tasks
@@ -33,6 +35,8 @@ model, split = toy(folder)
 scores = TASK.score(split.examples, evaluation.predict(model, split, TASK))
 ranker, pairs = retrieval(folder)
 scores |= RETRIEVAL.score(pairs.examples, evaluation.predict(ranker, pairs, RETRIEVAL))
+towers, pairs = retrieval(folder, "dual")
+scores["towers"] = float(evaluation.predict(towers, pairs, RETRIEVAL).sum())
 found = json.dumps([state.num_processes, scores])
 (folder / f"scores-{state.process_index}.json").write_text(found)
 """
@@ -49,11 +53,11 @@ def toy(folder: Path) -> tuple:
     return learner.model, open_data(corpus, TASK, learner.tokenizer, cfg).test
 
 
-def retrieval(folder: Path) -> tuple:
+def retrieval(folder: Path, system: str = "oscar") -> tuple:
     from vlx import corpora
 
     corpus = corpora.open(folder / "captions")
-    learner = new_model(config(task="retrieval"), RETRIEVAL, corpus)
+    learner = new_model(config(task="retrieval", model=system, region_layers=1), RETRIEVAL, corpus)
     split = open_split(
         corpus, RETRIEVAL, "test", learner.tokenizer, max_text_tokens=20, max_regions=8, tags=False, images=9
     )
@@ -70,12 +74,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("size", [1, 7, 64])
 def test_batches_of_any_size_give_the_same_scores(place: Path, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    for (model, split), task in ((toy(place), TASK), (retrieval(place), RETRIEVAL)):
+    towers = retrieval(place, "dual")
+    for (model, split), task in ((toy(place), TASK), (retrieval(place), RETRIEVAL), (towers, RETRIEVAL)):
         expected = evaluation.predict(model, split, task)
         monkeypatch.setattr(evaluation, "EVAL_BATCH", size)
         found = evaluation.predict(model, split, task)
         monkeypatch.undo()
-        np.testing.assert_allclose(found, expected, atol=1e-6)
+        np.testing.assert_allclose(found, expected, atol=1e-6, rtol=1e-6)
         assert task.score(split.examples, found) == task.score(split.examples, expected)
 
 
@@ -108,6 +113,44 @@ def test_scores_of_pairs_go_on_where_a_killed_run_stopped(place: Path, tmp_path:
     again = evaluation.predict(model, split, RETRIEVAL, kept=tmp_path)
     assert (again[:, :4] == 0.25).all() and np.array_equal(again[:, 4:], whole[:, 4:])
     assert np.array_equal(kept.T, whole)
+
+
+class Counting:
+    """A tower that counts the rows it reads."""
+
+    def __init__(self, tower: Callable[[dict[str, Tensor]], Tensor]) -> None:
+        self.tower, self.rows = tower, 0
+
+    def __call__(self, batch: dict[str, Tensor]) -> Tensor:
+        self.rows += len(batch["input_ids"])
+        return self.tower(batch)
+
+
+def test_two_towers_read_each_side_once_and_score_as_pair_by_pair(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, split = retrieval(place, "dual")
+    pairs = evaluation.rank(model, split, RETRIEVAL, kept=None)  # sigmoid of the score: the same order
+    texts, pictures = Counting(model.texts), Counting(model.pictures)
+    monkeypatch.setattr(model, "texts", texts)
+    monkeypatch.setattr(model, "pictures", pictures)
+    found = evaluation.predict(model, split, RETRIEVAL)
+    assert (texts.rows, pictures.rows) == (45, 9), "N + M, not N x M"
+    np.testing.assert_allclose(1 / (1 + np.exp(-found)), pairs, atol=1e-5)
+    assert RETRIEVAL.score(split.examples, found) == RETRIEVAL.score(split.examples, pairs)
+
+
+def test_vectors_go_on_where_a_killed_run_stopped(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "EVAL_BATCH", 9)
+    model, split = retrieval(place, "dual")
+    whole = evaluation.predict(model, split, RETRIEVAL, kept=tmp_path)
+    table = np.lib.format.open_memmap(tmp_path / "texts-test-0.npy", "r+")
+    late = np.argsort([len(row.texts[0]) for row in split.encoded], kind="stable")[27:]
+    table[late] = np.nan
+    table.flush()
+    texts, pictures = Counting(model.texts), Counting(model.pictures)
+    monkeypatch.setattr(model, "texts", texts)
+    monkeypatch.setattr(model, "pictures", pictures)
+    assert np.array_equal(evaluation.predict(model, split, RETRIEVAL, kept=tmp_path), whole)
+    assert (texts.rows, pictures.rows) == (18, 0)
 
 
 def test_images_limit_takes_whole_images(place: Path) -> None:

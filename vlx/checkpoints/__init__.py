@@ -9,6 +9,7 @@ from typing import Any
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from vlx import tracking
+from vlx.checkpoints.bert import folder_of, start_text, vocab_file
 from vlx.checkpoints.originals import digest, read_answers, read_original, shapes_of, write_original
 from vlx.checkpoints.oscar import load_oscar, read_weights
 from vlx.checkpoints.report import LoadReport, load_weights
@@ -105,4 +106,7 @@ def original_meta(model: Oscar) -> dict[str, Any]:
     return {"system": "oscar", "task": task, "detector": "external", **shapes, **lengths}
 
 
-__all__ = ["LoadReport", "Loaded", "digest", "load", "original", "save", "write_original"]
+__all__ = [
+    "LoadReport", "Loaded", "digest", "folder_of", "load", "original", "save", "start_text", "vocab_file",
+    "write_original",
+]  # fmt: skip

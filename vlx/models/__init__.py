@@ -7,22 +7,23 @@ from typing import Any
 import torch
 from transformers import AutoModel, PreTrainedModel
 
-from vlx.models import clip_vil, lxmert, oscar, vilbert, vle
+from vlx.models import clip_vil, dual, lxmert, oscar, vilbert, vle
 from vlx.models.heads import Head, Sizes
 
 # Those that read regions. Each has configure(head, sizes), the configuration of a new model, and with_head(head).
 SYSTEMS: dict[str, ModuleType] = {"oscar": oscar, "lxmert": lxmert, "vilbert": vilbert}
+TOWERS: dict[str, ModuleType] = {"dual": dual}  # the same, for retrieval alone: each side is read by itself
 PIXELS: dict[str, ModuleType] = {"clip_vil": clip_vil, "vle": vle}  # those that read pictures
 HEADS = {"oscar": "classifier.", "lxmert": "logit_fc.", "vilbert": "answer."}  # what the head's weights begin with
 
-__all__ = ["PIXELS", "SYSTEMS", "Head", "Sizes", "build", "with_new_head"]
+__all__ = ["PIXELS", "SYSTEMS", "TOWERS", "Head", "Sizes", "build", "with_new_head"]
 
 
 def build(system: str, head: Head, sizes: Sizes, *, seed: int) -> PreTrainedModel:
     """A new model with weights drawn from `seed`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return AutoModel.from_config(SYSTEMS[system].configure(head, sizes))
+        return AutoModel.from_config((SYSTEMS | TOWERS)[system].configure(head, sizes))
 
 
 def with_new_head(model: PreTrainedModel, system: str, head: Head, *, seed: int, **options: Any) -> PreTrainedModel:

@@ -52,7 +52,7 @@ class LxmertConfig(PretrainedConfig):
     tie_word_embeddings: bool = True
 
 
-def layers(config: LxmertConfig, count: int) -> nn.ModuleList:
+def layers(config: Any, count: int) -> nn.ModuleList:
     sizes = config.hidden_size, config.num_attention_heads, config.intermediate_size
     dropout, attention = config.hidden_dropout_prob, config.attention_probs_dropout_prob
     return nn.ModuleList(Layer(*sizes, eps=EPS, dropout=dropout, attention_dropout=attention) for _ in range(count))
@@ -95,7 +95,7 @@ class CrossLayer(GradientCheckpointingLayer):
 class RegionEmbeddings(nn.Module):
     """The mean of features and boxes, each projected and normed: [..,R,D] and [..,R,4] -> [..,R,H]."""
 
-    def __init__(self, config: LxmertConfig) -> None:
+    def __init__(self, config: Any) -> None:
         super().__init__()
         self.visn_fc = nn.Linear(config.visual_feat_dim, config.hidden_size)
         self.visn_layer_norm = nn.LayerNorm(config.hidden_size, eps=EPS)

@@ -61,6 +61,11 @@ def right_of_four(encoded: Sequence[Encoded], groups: Groups, index: int, rng: R
     return [Encoded(texts, images, 0, segments)]
 
 
+def right_of_batch(encoded: Sequence[Encoded], groups: Groups, index: int, rng: Random) -> list[Encoded]:
+    """Two towers': the pair, labelled with the number of its picture; the batch's others are what it is told from."""
+    return [encoded[index]._replace(label=groups.own[index])]
+
+
 PARTS = ("texts", "image_ids", "segments")
 
 
@@ -223,4 +228,5 @@ def ranks_of(scores: np.ndarray, belongs: np.ndarray) -> np.ndarray:
 
 
 RETRIEVAL = RetrievalTask()
+IN_BATCH = RetrievalTask(learn=right_of_batch)
 HARD_RETRIEVAL = RetrievalTask(answers=(), head=Head("choose", 1), learn=right_of_four, alike=99)  # ViLBERT 12-in-1's

@@ -12,6 +12,7 @@ import torch
 from datasets import Dataset, concatenate_datasets
 from torch import Tensor
 
+from vlx import models
 from vlx.config import DistillConfig, FinetuneConfig
 from vlx.corpora import Corpus
 from vlx.errors import CorpusError
@@ -19,6 +20,7 @@ from vlx.progress import meter
 from vlx.tasks import Contrasting, Encoded, Task
 from vlx.tasks.base import Groups
 from vlx.tasks.pointing import HALF, box_iou
+from vlx.tasks.retrieval import IN_BATCH
 from vlx.tokenization import WordPiece
 
 CHUNK = 256  # pictures compared with all others at a time
@@ -101,8 +103,9 @@ def open_data(corpus: Corpus, task: Task, tokenizer: WordPiece, cfg: FinetuneCon
     learnt = min(cfg.train_examples or limit, limit or cfg.train_examples)
     more = isinstance(cfg, DistillConfig) and cfg.unlabelled
     train = opened(cfg.train_split or names.train, tokenizer, limit=limit if more else learnt)
+    train = replace(train, labelled=learnt) if more else train
     return Data(
-        replace(train, labelled=learnt) if more else train,
+        replace(train, task=IN_BATCH) if cfg.model in models.TOWERS else train,
         opened(cfg.val_split or names.validation, tokenizer, limit=limit, images=cfg.val_images, listed=cfg.listed),
         opened(cfg.test_split or names.test, tokenizer, limit=limit, images=cfg.test_images),
     )

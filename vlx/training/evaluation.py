@@ -2,17 +2,19 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, cast
 
 import numpy as np
 import torch
 from accelerate import PartialState
-from accelerate.utils import gather_object
-from torch import nn
+from accelerate.utils import extract_model_from_parallel, gather_object
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from vlx.objectives.supervised import logits_of
+from vlx.models.dual import Dual
+from vlx.objectives.supervised import Batch, logits_of
 from vlx.progress import meter
 from vlx.tasks import Contrasting, Encoded, Task
 from vlx.training.batching import Split, sorted_batches
@@ -30,7 +32,8 @@ def predict(model: nn.Module, split: Split, task: Task, *, kept: Path | None = N
     kept: a folder where the scores of pairs are written as they come; a killed run goes on from them.
     """
     if isinstance(task, Contrasting):
-        return rank(model, split, task, kept=kept)
+        towers = extract_model_from_parallel(model)
+        return match(towers, split, kept=kept) if isinstance(towers, Dual) else rank(model, split, task, kept=kept)
     state = PartialState()
     batches = sorted_batches(split.lengths, EVAL_BATCH)[state.process_index :: state.num_processes]
     found = []
@@ -69,6 +72,39 @@ def rank(model: nn.Module, split: Split, task: Task, *, kept: Path | None) -> np
     for column, scores in found:
         table[column] = scores
     return np.array(table.T)
+
+
+def match(model: Dual, split: Split, *, kept: Path | None) -> np.ndarray:
+    """The same of two towers: each caption and each picture is read once, and all pairs are one product."""
+    shown = list({row.image_ids: row for row in reversed(split.encoded)}.values())[::-1]  # a caption of each picture
+    texts = read(model, model.texts, replace(split, max_regions=0), split.encoded, kept and kept / "texts")
+    pictures = read(model, model.pictures, split, shown, kept and kept / "pictures")
+    with torch.no_grad():
+        vectors = (torch.from_numpy(each).to(model.device) for each in (texts, pictures))
+        return model.match(*vectors).float().cpu().numpy()
+
+
+@torch.no_grad()
+def read(
+    model: Dual, tower: Callable[[Batch], Tensor], split: Split, rows: Sequence[Encoded], kept: Path | None
+) -> np.ndarray:
+    """Vectors [rows,H] of a tower, a chunk of like length a time."""
+    model.eval()
+    state, device = PartialState(), model.device
+    name = f"{kept}-{split.name}-{state.process_index}.npy"
+    table = open_table(kept and Path(name), (len(rows), model.config.hidden_size))
+    chunks = sorted_batches(np.array([len(row.texts[0]) for row in rows]), EVAL_BATCH)
+    mine = chunks[state.process_index :: state.num_processes]
+    with meter(f"reading {len(rows):,} rows of {split.name}", len(mine)) as bar:
+        for chunk in mine:
+            if np.isnan(table[chunk]).any():
+                batch = split.collate([rows[index] for index in chunk])
+                table[chunk] = tower({key: x.to(device) for key, x in batch.items()}).float().cpu().numpy()
+            bar.advance()
+    found = gather_object([(chunk, np.array(table[chunk])) for chunk in mine]) if state.num_processes > 1 else []
+    for chunk, vectors in found:
+        table[chunk] = vectors
+    return np.array(table)
 
 
 def open_table(path: Path | None, shape: tuple[int, int]) -> np.ndarray:

@@ -11,7 +11,8 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from vlx import workspace
-from vlx.objectives.supervised import logits_of
+from vlx.models.dual import Dual
+from vlx.objectives.supervised import Batch, logits_of
 from vlx.progress import meter
 from vlx.training.batching import Split, sorted_batches
 
@@ -47,20 +48,27 @@ def fill(path: Path, teacher: nn.Module, split: Split) -> None:
     """One pass over the split, written whole or not at all."""
     teacher.eval()
     device, partial = next(teacher.parameters()).device, path.with_suffix(f".{os.getpid()}")
-    rows = np.lib.format.open_memmap(partial, "w+", np.float16, (len(split), width_of(split)))
+    rows = np.lib.format.open_memmap(partial, "w+", np.float16, (len(split), width_of(teacher, split)))
     batches = sorted_batches(split.lengths, BATCH)
     with meter(f"logits of the teacher for {split.name}", len(batches)) as bar:
         for indices in batches:
             batch = {name: x.to(device) for name, x in split.batch(indices).items()}
-            logits = logits_of(teacher, batch).half().cpu().numpy()
+            logits = said(teacher, batch).half().cpu().numpy()
             rows[indices, : logits.shape[1]] = logits
             rows[indices, logits.shape[1] :] = -np.inf
             bar.advance()
     os.replace(partial, path)
 
 
-def width_of(split: Split) -> int:
+def said(teacher: nn.Module, batch: Batch) -> torch.Tensor:
+    """[B,A]: logits; of two towers the vectors, from which the scores of all pairs are made."""
+    return teacher(batch).pooled if isinstance(teacher, Dual) else logits_of(teacher, batch)
+
+
+def width_of(teacher: nn.Module, split: Split) -> int:
     """A, of regions the most that any picture has."""
+    if isinstance(teacher, Dual):
+        return 2 * teacher.config.hidden_size
     if split.task.head.kind != "point":
         return len(split.encoded[0].texts) if split.task.head.kind == "choose" else split.task.head.labels
     images = {name for row in split.encoded for name in row.image_ids}

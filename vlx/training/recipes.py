@@ -13,9 +13,18 @@ from vlx.checkpoints import Loaded, LoadReport
 from vlx.config import DataFields, DistillConfig, EvaluateConfig, FinetuneConfig, PrepareConfig
 from vlx.corpora import Corpus
 from vlx.errors import CheckpointError, ConfigError
+from vlx.models.dual import Dual
 from vlx.models.ensemble import Ensemble
 from vlx.models.student import Projected, set_dropout, student_from
-from vlx.objectives import LAYER_METHODS, Objective, distillation, soft_target_bce, supervised
+from vlx.objectives import (
+    LAYER_METHODS,
+    Objective,
+    contrastive,
+    distillation,
+    match_distillation,
+    soft_target_bce,
+    supervised,
+)
 from vlx.objectives.vilbert import mean_bce
 from vlx.tokenization import WordPiece
 from vlx.training import teachers
@@ -33,7 +42,9 @@ Trained = FinetuneConfig | DistillConfig
 
 def corpus_of(cfg: DataFields, *, task: str | None = None) -> Corpus:
     """The corpus of these options, prepared first if need be. task: which it must hold, if not cfg.task; empty: any.
-    Raises ConfigError if a model that does not read regions is to learn from it."""
+    Raises ConfigError if a model is to learn from it that cannot."""
+    if isinstance(cfg, Trained) and cfg.model in models.TOWERS and cfg.task != "retrieval":
+        raise ConfigError(f"model={cfg.model}: only says what belongs together; expected task=retrieval.")
     if isinstance(cfg, Trained) and cfg.model in models.PIXELS:
         expected = f"expected one of {', '.join(models.SYSTEMS)}"
         raise ConfigError(f"model={cfg.model}: reads pixels; training it comes later, {expected}.")
@@ -69,12 +80,16 @@ def new_model(cfg: Trained, task: tasks.Task, corpus: Corpus, tokenizer: WordPie
         cfg.initializer_range, cfg.dropout, cfg.attention_dropout, cfg.classifier, cfg.classifier_scale,
     )  # fmt: skip
     model = models.build(cfg.model, task.head, sizes, seed=cfg.seed)
-    return Loaded(model, tokenizer, meta_of(cfg, task, corpus), LoadReport("from scratch"))
+    report = LoadReport("from scratch")
+    if isinstance(model, Dual) and cfg.text_weights:
+        report = checkpoints.start_text(model, checkpoints.folder_of(cfg.text_weights))
+        log.info("text tower: %s", report.summary())
+    return Loaded(model, tokenizer, meta_of(cfg, task, corpus), report)
 
 
 def vocabulary(cfg: Trained, task: tasks.Task, corpus: Corpus) -> WordPiece:
-    if cfg.vocab:
-        return WordPiece.load(Path(cfg.vocab))
+    if file := checkpoints.vocab_file(cfg):
+        return WordPiece.load(file)
     texts = examples_of(corpus, task.name, cfg.train_split or task.splits.train)["text"]
     return WordPiece.train(texts, size=cfg.vocab_size)
 
@@ -94,6 +109,8 @@ def meta_of(cfg: Trained, task: tasks.Task, corpus: Corpus) -> dict[str, Any]:
 def start_from(cfg: FinetuneConfig, task: tasks.Task, corpus: Corpus) -> Loaded:
     """The given weights; of another task, or of other answers, with a new head."""
     loaded = reading(checkpoints.load(cfg.weights, new_head=True), corpus)
+    if (system := loaded.meta["system"]) != cfg.model and models.TOWERS.keys() & {system, cfg.model}:
+        raise ConfigError(f"model={cfg.model}: {cfg.weights} is of {system}; give model={system}.")
     if (loaded.meta["task"], loaded.meta["answers"]) != (task.name, list(task.answers)):
         system, own = loaded.meta["system"], {"classifier": cfg.classifier, "cls_hidden_scale": cfg.classifier_scale}
         options = own if system == "oscar" else {}
@@ -162,8 +179,19 @@ def finetune(cfg: FinetuneConfig, task: tasks.Task, corpus: Corpus, run: trackin
     learner = dataclasses.replace(given, meta=meta_of(cfg, task, corpus))
     data = open_data(corpus, task, learner.words, cfg)
     log_inputs(run, data)
-    best = learn(learner.model, supervised(task.loss), data, task, cfg, run, title)
+    best = learn(learner.model, from_labels(cfg, task), data, task, cfg, run, title)
     return publish(run, learner, data, task, best, role=cfg.role, title=title, tags={})
+
+
+def from_labels(cfg: Trained, task: tasks.Task) -> Objective:
+    return contrastive() if cfg.model in models.TOWERS else supervised(task.loss)
+
+
+def from_teacher(cfg: DistillConfig, task: tasks.Task, teacher: PreTrainedModel) -> Objective:
+    mixture = {"alpha": cfg.alpha, "temperature": cfg.temperature}
+    if cfg.model in models.TOWERS:
+        return match_distillation(cfg.method, teacher, **mixture)
+    return distillation(cfg.method, teacher, task.loss, beta=cfg.beta, **mixture)
 
 
 def obtain_teacher(cfg: DistillConfig, task: tasks.Task, corpus: Corpus) -> tuple[Loaded, Result | None]:
@@ -216,10 +244,8 @@ def train_student(
     """Distil `teacher` into a student made from it, then publish. With reptile the teacher moves."""
     student, title = start_student(cfg, task, data, teacher), "distilled student"
     teacher.model.to(accelerator_for(cfg.precision).device)
-    objective = distillation(
-        cfg.method, teacher.model, task.loss, alpha=cfg.alpha, temperature=cfg.temperature, beta=cfg.beta
-    )
-    if keeps_logits(cfg, task, data.train):
+    objective = from_teacher(cfg, task, teacher.model)
+    if keeps_logits(cfg, task, data.train, teacher.model):
         kept = kept_logits(teacher.model, data.train, Path(cfg.work_dir) / "teachers")
         data = data._replace(train=dataclasses.replace(data.train, taught=kept))
     hook = reptile(cfg, teacher.model, student.model, objective, data) if cfg.reptile else None
@@ -238,11 +264,12 @@ def as_wide(student: PreTrainedModel, teacher: PreTrainedModel, cfg: DistillConf
     return student if same else Projected(student, width, seed=cfg.seed)
 
 
-def keeps_logits(cfg: DistillConfig, task: tasks.Task, train: Split) -> bool:
+def keeps_logits(cfg: DistillConfig, task: tasks.Task, train: Split, teacher: PreTrainedModel) -> bool:
     """Where the teacher would be asked the same again: it does not move, examples do not change, and come twice."""
     asked = total_steps(cfg, len(train)) * cfg.batch_size
     fixed = cfg.method == "kd" and not cfg.reptile and not isinstance(task, tasks.Contrasting)
-    return cfg.cache and fixed and asked >= 2 * len(train)
+    apart = cfg.model in models.TOWERS and isinstance(teacher, Dual)  # vectors, whatever they are compared with
+    return cfg.cache and (fixed or apart) and asked >= 2 * len(train)
 
 
 def train_baseline(cfg: DistillConfig, task: tasks.Task, data: Data, teacher: Loaded, parent: tracking.Run) -> Result:
@@ -254,7 +281,7 @@ def train_baseline(cfg: DistillConfig, task: tasks.Task, data: Data, teacher: Lo
         return kept
     student = start_student(cfg, task, data, teacher)
     with tracking.run(cfg, name=title, folder=folder, parent=parent, description="What distillation must beat.") as run:
-        best = learn(student.model, supervised(task.loss), data, task, cfg, run, title)
+        best = learn(student.model, from_labels(cfg, task), data, task, cfg, run, title)
         result = publish(run, student, data, task, best, role="baseline", title=title, tags={})
     finish(folder, result)
     return result

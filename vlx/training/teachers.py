@@ -2,9 +2,8 @@
 
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 
-from vlx import models, tasks
+from vlx import checkpoints, models, tasks
 from vlx.checkpoints import Loaded
 from vlx.config import DistillConfig
 from vlx.corpora import Corpus
@@ -59,8 +58,9 @@ def check_batch(one: Loaded, first: Loaded, cfg: DistillConfig, tagged: bool) ->
     uri, reads, words = one.meta["uri"], one.meta.get("tags", False), vocabulary(one)
     if words != vocabulary(first):
         raise ConfigError(f"teacher={uri}: has another vocabulary than {first.meta['uri']}; expected one for all.")
-    if cfg.vocab and WordPiece.load(Path(cfg.vocab)).vocab != words:
-        raise ConfigError(f"vocab={cfg.vocab}: not the teacher's, which its student reads too; leave vocab empty.")
+    own = checkpoints.vocab_file(cfg)
+    if own and WordPiece.load(own).vocab != words:
+        raise ConfigError(f"vocab={own}: not the teacher's, which its student reads too; leave vocab empty.")
     most = getattr(one.model.config, "max_position_embeddings", cfg.max_text_tokens)
     if cfg.max_text_tokens > most:
         raise ConfigError(f"max_text_tokens={cfg.max_text_tokens}: {uri} reads at most {most}.")
