@@ -1,7 +1,8 @@
 """Losses of two towers: a batch's texts and pictures are each other's candidates (Radford et al. 2021).
 
-A batch's `labels` [B] are numbers of pictures, so that two texts about one picture are no rivals. A frozen dual teacher
-may have left its vectors in `taught` [B,2H], the text's and the picture's.
+A batch is one process's part of one step: with accumulation it has fewer candidates. Its `labels` [B] are numbers of
+pictures, so that two texts about one picture are no rivals. A frozen dual teacher may have left its vectors in `taught`
+[B,2H], the text's and the picture's.
 """
 
 import torch
