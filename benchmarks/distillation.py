@@ -1,8 +1,9 @@
 """What distillation gains: every method against the same student on labels alone, at the same steps, in paired seeds.
 
-python benchmarks/distillation.py                    easy-VQA from its pixels (pip install --no-deps easy-vqa)
-python benchmarks/distillation.py --data scenes      the built-in corpus, nlvr2
-python benchmarks/distillation.py --arms kd,mkd      some arms; a run that was stopped goes on
+python benchmarks/distillation.py                    a small corpus, one seed: minutes
+python benchmarks/distillation.py --full             the built-in corpus, nlvr2, five seeds: an hour or two
+python benchmarks/distillation.py --full --data easy-vqa    from its pixels (pip install --no-deps easy-vqa)
+python benchmarks/distillation.py --arms KD,MKD      some arms; a run that was stopped goes on
 
 One teacher of all labels (seed 0, or --teacher=FOLDER); students of half its layers with seeds 0, 1, ..., fixed before
 the first look. They see the labels of a few examples and, unless an arm says "same data", also read all others, as the
@@ -40,6 +41,7 @@ SETS = {
     ],
     "scenes": ["--task=nlvr2", "--train_examples=400"],
 }
+SMALL = ["--corpus_size=1000", "--teacher_steps=200", "--steps=60", "--warmup_steps=6", "--eval_every=30"]
 ARMS: dict[str, dict[str, Any]] = {
     "no KD": {"alpha": 0.0},
     "KD same data": {},
@@ -134,9 +136,9 @@ def collect(bench: Bench, arms: Sequence[str], seeds: int, run: tracking.Run) ->
     return {TEACHER: {0: teacher}} | {arm: {seed: kept[f"{arm}/{seed}"] for seed in range(seeds)} for arm in arms}
 
 
-def spread(values: Sequence[float]) -> str:
+def spread(values: Sequence[float], sign: str = "") -> str:
     more = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.4f}{more}"
+    return f"{statistics.mean(values):{sign}.4f}{more}"
 
 
 def paired(scores: Mapping[int, float], others: Mapping[int, float] | None) -> str:
@@ -144,7 +146,7 @@ def paired(scores: Mapping[int, float], others: Mapping[int, float] | None) -> s
     if others is None or others is scores:
         return ""
     apart = [scores[seed] - others[seed] for seed in scores]
-    return f"{spread(apart)}, {sum(value > 0 for value in apart)} of {len(apart)} seeds"
+    return f"{spread(apart, '+')}, {sum(value > 0 for value in apart)} of {len(apart)} seeds"
 
 
 def table_of(scores: Scores) -> list[list[str]]:
@@ -175,18 +177,20 @@ def figure_of(scores: Scores, title: str, prior: float | None) -> Figure:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", choices=SETS, default="easy-vqa")
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--full", action="store_true")
+    parser.add_argument("--data", choices=SETS, default="scenes")
+    parser.add_argument("--seeds", type=int, help="of students; 1, or 5 of --full")
     parser.add_argument("--arms", default=",".join(ARMS), help="joined by commas")
     parser.add_argument("--folder", default="outputs/benchmarks/distillation", help="corpora, runs and scores")
     given, words = parser.parse_known_args()
     logging.basicConfig(level=logging.WARNING)
     os.environ.setdefault("MLFLOW_EXPERIMENT_NAME", "benchmark: distillation")
+    seeds, words = given.seeds or (5 if given.full else 1), [*([] if given.full else SMALL), *words]
     base = recipes.with_teacher(configured(given.data, words, Path(given.folder)))
     arms = [arm for arm in ARMS if arm in given.arms.split(",")]
     place, bench = Path(given.folder) / f"{given.data}-{workspace.key(base.as_dict())}", opened(base)
     with tracking.run(base, name=f"distillation on {given.data}", folder=place, description=__doc__ or "") as run:
-        scores = collect(bench, arms, given.seeds, run)
+        scores = collect(bench, arms, seeds, run)
         rows = table_of(scores)
         run.log_text(json.dumps({"columns": rows[0], "data": rows[1:]}), "scores.table.json")
         prior = PRIOR.get(given.data)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from PIL import Image, ImageDraw
 
 Picture = Callable[[str], Image.Image | None]  # image id -> picture
@@ -141,6 +141,7 @@ def tradeoff_figure(models: Sequence[Any], metric: str) -> Figure:
         panels[1].plot([model.latency_ms, model.latency_p95_ms], [score, score], color=colour)
         panels[1].plot(model.latency_ms, score, "o", color=colour, markersize=9)
     panels[0].set(xlabel="parameters", ylabel=metric, title="Size")
+    panels[0].xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     panels[1].set(xlabel="milliseconds an example: median, line to p95", title="Latency on this machine")
     for axes, name in zip(panels, ("parameters", "latency_p95_ms"), strict=True):
         axes.set(xlim=(0, 1.15 * max(getattr(model, name) for model in models)))
