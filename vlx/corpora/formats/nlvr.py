@@ -8,12 +8,16 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 from vlx.corpora.formats.files import Format, field, records, require, sentence_and_label
 from vlx.corpora.formats.pictures import Pictures
-from vlx.corpora.regions import DETECTOR, detect
+from vlx.corpora.regions import DETECTOR, detect, to_pixels
 from vlx.corpora.store import Example
 from vlx.corpora.writer import CorpusWriter
 from vlx.errors import CorpusError
@@ -21,6 +25,7 @@ from vlx.progress import meter
 
 FOLDERS = ("train", "dev")
 PICTURE_SIZE = (400, 100)
+BOX_SIZE = (100, 100)
 BOXES = ((0, 0, 100, 100), (150, 0, 250, 100), (300, 0, 400, 100))  # pixels; grey separators between
 IDENTIFIER = re.compile(r"(\d+)-(\d+)", re.ASCII)  # sentence, picture
 VAL_SHARE = 0.1  # of train's statements, at least, in whole directories: pictures and sentences repeat within one
@@ -45,15 +50,23 @@ def read(files: dict[str, Path], writer: CorpusWriter) -> str:
                     sizes = f"{picture.size}, expected {PICTURE_SIZE} pixels"
                     raise CorpusError(f"{pictures.sources}: picture {shown} is {sizes}. Get it again.")
                 for image_id, corners in zip(row.image_ids, BOXES, strict=True):
-                    box, file = picture.crop(corners), BytesIO()
-                    box.save(file, "png", compress_level=1)
-                    writer.add_image(image_id, *detect(box), size=box.size, data=file.getvalue())
+                    features, boxes, file = seen(to_pixels(picture.crop(corners)).tobytes())
+                    writer.add_image(image_id, features, boxes, size=BOX_SIZE, data=file)
                 progress.advance()
     held_out = val_directories((directory for directory, _ in found["train"]), files["train"])
     writer.add_examples("nlvr", "train", [row for directory, row in found["train"] if directory not in held_out])
     writer.add_examples("nlvr", "val", [row for directory, row in found["train"] if directory in held_out])
     writer.add_examples("nlvr", "dev", [row for _, row in found["dev"]])
     return DETECTOR
+
+
+@lru_cache(maxsize=1_000)
+def seen(pixels: bytes) -> tuple[np.ndarray, np.ndarray, bytes]:
+    """Features and boxes of the regions of one box, and its png: towers, and pictures of several sentences, come again
+    and again."""
+    box, file = Image.frombytes("RGB", BOX_SIZE, pixels), BytesIO()
+    box.save(file, "png", compress_level=1)
+    return *detect(box), file.getvalue()
 
 
 def statements(path: Path, split: str) -> list[tuple[str, Example]]:

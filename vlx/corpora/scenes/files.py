@@ -2,25 +2,18 @@
 
 import pickle
 import random
-import tarfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image
-
-from vlx.corpora.formats.nlvr import BOXES, PICTURE_SIZE
 from vlx.corpora.formats.vilbert import GENOME_VAL
-from vlx.corpora.scenes import captions, questions, statements
+from vlx.corpora.scenes import captions, nlvr_files, questions, statements
 from vlx.corpora.scenes import vilbert_files as vilbert
-from vlx.corpora.scenes.pictures import PARTS, SHAPES, SIDE, Difficulty, Picture, add_image, draw_pictures, render
+from vlx.corpora.scenes.pictures import PARTS, SHAPES, SIDE, Difficulty, Picture, draw_pictures
 from vlx.corpora.scenes.records import PICTURES_OF_A_PART, Record, write_json, write_lines
 
 Drawn = tuple[dict[str, Picture], list[Record]]  # pictures of a set by id, and what is said of them
-
-
-BETWEEN, MARGIN = (128, 128, 128), (PICTURE_SIZE[1] - SIDE) // 2  # of NLVR's boxes: colour between, pixels around
 
 
 class Task(NamedTuple):
@@ -70,36 +63,6 @@ def one_by_one(
 def write_nlvr2(folder: Path, splits: dict[str, list[Record]]) -> None:
     for split, records in splits.items():
         write_lines(folder / f"{split}.json", records)
-
-
-def draw_boxes(rng: random.Random, split: str, number: int, part: str, level: Difficulty, count: int) -> Drawn:
-    """NLVR: its pictures, of three boxes each, are drawn by write_nlvr."""
-    wanted, first = min(statements.SENTENCES, -(-count // statements.PAIRS)), PARTS.index(part) * PICTURES_OF_A_PART
-    draw, only = statements.draw_triples, statements.of_boxes
-    triples, claims = statements.draw_set(rng, part, level, wanted, draw=draw, only=only)
-    return {}, [
-        {
-            **{"identifier": f"{first + number * statements.SENTENCES + index}-{place}", "sentence": sentence},
-            **{"label": str(truth).lower(), "directory": str(first + number), "boxes": triples[place]},
-        }
-        for index, (sentence, (_, truths)) in enumerate(claims.items())
-        for place, truth in enumerate(truths)
-    ]
-
-
-def write_nlvr(folder: Path, splits: dict[str, list[Record]]) -> None:
-    """Validation is train's: who reads the files holds directories out, whose pictures no other has."""
-    for split, records in {"train": splits["train"] + splits["val"], "dev": splits["dev"]}.items():
-        (folder / split).mkdir()
-        with tarfile.open(folder / split / "images.tar", "w") as archive:
-            for record in records:
-                image = Image.new("RGB", PICTURE_SIZE, BETWEEN)
-                shade = random.Random(record["directory"]).randrange(200, 250)
-                for box, picture in zip(BOXES, record.pop("boxes"), strict=True):
-                    image.paste((shade,) * 3, box)
-                    image.paste(render(picture, shade), (box[0] + MARGIN, box[1] + MARGIN))
-                add_image(archive, f"{split}-{record['identifier']}-0.png", image)
-        write_lines(folder / split / f"{split}.json", records)
 
 
 def say_vqa(rng: random.Random, picture: Picture, image: int) -> list[Record]:
@@ -290,7 +253,7 @@ TASKS = {
         "refcocog", ("train", "val", "test"), one_by_one(say_expressions), partial(write_refcoco, by="umd")
     ),
     "snli_ve": Task("snli-ve", ("train", "dev", "test"), one_by_one(say_hypotheses), write_snli_ve),
-    "nlvr": Task("nlvr", ("train", "val", "dev"), draw_boxes, write_nlvr),
+    "nlvr": Task("nlvr", ("train", "val", "dev"), nlvr_files.draw_statements, nlvr_files.write_nlvr),
     "vqa_rad": Task("vqa-rad", PLAIN, one_by_one(say_radiology), write_vqa_rad),
     "genome_qa": Task("vilbert-visual-genome-qa", PLAIN[:2], one_by_one(say_genome), vilbert.write_genome, GENOME_VAL),
     "visual7w": Task(

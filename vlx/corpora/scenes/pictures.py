@@ -39,18 +39,20 @@ Picture = tuple[Shape, ...]
 
 class Difficulty(NamedTuple):
     """Shapes a picture at least and at most; how often a noun names colour, shape, both; share of each kind of
-    statement (in the order of statements.KINDS); pixels that a shape may stick out of its cell, over others."""
+    statement (in the order of statements.KINDS); pixels that a shape may stick out of its cell, over others; share of
+    NLVR's statements that only say what is in boxes."""
 
     shapes: tuple[int, int]
     nouns: tuple[float, float, float]
     kinds: tuple[float, ...]
     overlap: int = 0
+    plain: float = 1.0
 
 
 DIFFICULTIES = {  # existence, counting, comparison, quantifier, position, size, colour
     "easy": Difficulty((1, 3), (0.6, 0.3, 0.1), (0.7, 0.15, 0.1, 0.05, 0, 0, 0)),
     "normal": Difficulty((1, 4), (0.65, 0.25, 0.1), (0.55, 0.16, 0.08, 0.13, 0.04, 0.04, 0)),
-    "hard": Difficulty((2, 8), (0.3, 0.2, 0.5), (0.1, 0.2, 0.2, 0.15, 0.15, 0.1, 0.1), overlap=6),
+    "hard": Difficulty((2, 8), (0.3, 0.2, 0.5), (0.1, 0.2, 0.2, 0.15, 0.15, 0.1, 0.1), overlap=6, plain=0.0),
 }
 
 
@@ -137,8 +139,16 @@ def add_picture(archive: tarfile.TarFile, name: str, picture: Picture, shade: in
 
 
 def add_image(archive: tarfile.TarFile, name: str, image: Image.Image) -> None:
-    file, member = BytesIO(), tarfile.TarInfo(name)
+    add_file(archive, name, png(image))
+
+
+def png(image: Image.Image) -> bytes:
+    file = BytesIO()
     image.save(file, "png", compress_level=1)
-    member.size = file.tell()
-    file.seek(0)
-    archive.addfile(member, file)
+    return file.getvalue()
+
+
+def add_file(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    archive.addfile(member, BytesIO(content))

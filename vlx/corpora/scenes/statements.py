@@ -24,18 +24,8 @@ QUANTIFIERS = {  # of how many of the two images it must be true
     "At least one of the images contains a {}.": (1, 2),
     "Neither image contains a {}.": (0,),
 }
-BOXES = 3  # of a picture of NLVR
-OF_BOXES = {  # of how many of the three boxes it must be true
-    "There is a box with a {}.": (1, 2, 3),
-    "There is exactly one box with a {}.": (1,),
-    "There are exactly two boxes with a {}.": (2,),
-    "At least two boxes contain a {}.": (2, 3),
-    "There is a {} in every box.": (3,),
-    "There is no box with a {}.": (0,),
-}
 
-
-Pair = tuple[Picture, ...]  # of NLVR: three boxes
+Pair = tuple[Picture, ...]
 Claim = tuple[str, Callable[[Pair], bool]]  # a sentence, and whether it is true of a pair
 Maker = Callable[[random.Random, list[Pair], Difficulty], Claim]
 
@@ -45,21 +35,15 @@ def draw_pairs(rng: random.Random, part: str, level: Difficulty) -> list[Pair]:
     return list(zip(pictures[::2], pictures[1::2], strict=True))
 
 
-def draw_triples(rng: random.Random, part: str, level: Difficulty) -> list[Pair]:
-    boxes = draw_pictures(rng, part, level) + draw_pictures(rng, part, level)
-    return list(zip(*(boxes[start : BOXES * PAIRS : BOXES] for start in range(BOXES)), strict=True))
-
-
 def draw_set(
-    rng: random.Random, part: str, level: Difficulty, count: int,
-    *, draw: Callable[[random.Random, str, Difficulty], list[Pair]] = draw_pairs, only: Maker | None = None,
-) -> tuple[list[Pair], dict[str, tuple[str, list[bool]]]]:  # fmt: skip
-    """The pairs of a set, and `count` sentences, each with its kind and its truth of every pair. only: maker of all."""
+    rng: random.Random, part: str, level: Difficulty, count: int
+) -> tuple[list[Pair], dict[str, tuple[str, list[bool]]]]:
+    """The pairs of a set, and `count` sentences, each with its kind and its truth of every pair."""
     while True:  # other pairs where too few sentences suit these
-        pairs, claims = draw(rng, part, level), dict[str, tuple[str, list[bool]]]()
+        pairs, claims = draw_pairs(rng, part, level), dict[str, tuple[str, list[bool]]]()
         for kind in rng.choices(list(KINDS), level.kinds, k=4 * SENTENCES):
             for _ in range(TRIES):
-                sentence, truth = (only or KINDS[kind])(rng, pairs, level)
+                sentence, truth = KINDS[kind](rng, pairs, level)
                 truths = [truth(pair) for pair in pairs]
                 if sum(truths) == PAIRS // 2 and sentence not in claims:
                     claims[sentence] = kind, truths
@@ -121,11 +105,6 @@ def colour(rng: random.Random, pairs: list[Pair], level: Difficulty) -> Claim:
     side, (one, other) = rng.randrange(2), (Noun(None, name, None) for name in rng.sample(list(COLOURS), 2))
     sentence = f"In the {SIDES[side]} image there are more {one}s than {other}s."
     return sentence, lambda pair: one.count(pair[side]) > other.count(pair[side])
-
-
-def of_boxes(rng: random.Random, triples: list[Pair], level: Difficulty) -> Claim:
-    noun, (form, boxes) = draw_noun(rng, triples, level), rng.choice(list(OF_BOXES.items()))
-    return form.format(noun), lambda triple: sum(noun.count(box) > 0 for box in triple) in boxes
 
 
 KINDS: dict[str, Maker] = {

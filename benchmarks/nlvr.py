@@ -1,0 +1,79 @@
+"""Does pre-training on drawn scenes and generated statements pay on real ones? NLVR, three seeds with and without.
+
+python benchmarks/nlvr.py FOLDER           FOLDER: the official files; about an hour on one CPU core
+python benchmarks/nlvr.py FOLDER --quick   a few steps of everything, to see that it runs
+
+One model learns the built-in corpus of task=nlvr at difficulty=hard; it, and as many new ones, then learn the official
+training sentences. What the steps are chosen by is held out of train; dev is scored once, at the end of each run. Every
+run is kept in MLflow (MLFLOW_TRACKING_URI), and a benchmark that was stopped goes on where it was.
+"""
+
+import argparse
+import statistics
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # for the entry points
+
+from entrypoints import finetune  # noqa: E402
+from vlx import tracking  # noqa: E402
+from vlx.config import FinetuneConfig, parse  # noqa: E402
+from vlx.tokenization import WordPiece  # noqa: E402
+from vlx.training import recipes  # noqa: E402
+
+SEEDS = (0, 1, 2)
+MODEL = ["--hidden_size=64", "--layers=3", "--intermediate_size=128", "--batch_size=32", "--checkpoint_every=500"]
+DRAWN = ["--difficulty=hard", "--corpus_size=40000", "--lr=1e-3", "--steps=10000", "--warmup_steps=300"]
+DRAWN += ["--eval_every=2500", "--log_every=100"]
+REAL = ["--lr=5e-4", "--steps=1200", "--warmup_steps=100", "--eval_every=150"]
+QUICK = ["--steps=20", "--warmup_steps=5", "--eval_every=20"]
+
+
+def train(name: str, words: list[str]) -> tuple[dict[str, float], Path]:
+    """The last value of every metric of a run, and the folder of its model."""
+    told = tracking.Trial("", name, {}, lambda *_: None, publishes=True)
+    finetune.main(parse(FinetuneConfig, words), told)
+    assert told.run is not None
+    return told.metrics, told.run.folder / "model"
+
+
+def vocabulary(ways: list[list[str]], folder: Path) -> Path:
+    """Of the drawn and the official training sentences."""
+    texts: list[str] = []
+    for words in ways:
+        texts += recipes.corpus_of(parse(FinetuneConfig, words)).examples("nlvr", "train")["text"]
+    folder.mkdir(parents=True, exist_ok=True)
+    WordPiece.train(texts, size=2_000).save(folder)
+    return folder / "vocab.txt"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", type=Path, help="folder of the official files")
+    parser.add_argument("--work_dir", type=Path, default=Path("outputs"))
+    parser.add_argument("--quick", action="store_true")
+    given = parser.parse_args()
+    shared = ["--task=nlvr", f"--work_dir={given.work_dir}", *MODEL]
+    drawn, real = ([*shared, *words, *(QUICK if given.quick else [])] for words in (DRAWN, REAL))
+    drawn, real = [*drawn, *["--corpus_size=400"] * given.quick], [*real, f"--source={given.source}"]
+    vocab = f"--vocab={vocabulary([drawn, real], given.work_dir / 'nlvr')}"
+    started = time.monotonic()
+    scores, weights = train("pre-trained on drawn scenes", [*drawn, vocab])
+    minutes = (time.monotonic() - started) / 60
+    print(f"pre-training: {minutes:.1f} minutes, drawn dev accuracy {scores['test/accuracy']:.3f}", flush=True)
+    for way, start in (("pre-trained", f"--weights={weights}"), ("from scratch", vocab)):
+        started, found = time.monotonic(), []
+        for seed in SEEDS:
+            scores, _ = train(f"{way}, seed {seed}", [*real, start, f"--seed={seed}"])
+            found.append(scores)
+            numbers = f"dev accuracy {scores['test/accuracy']:.4f}  consistency {scores['test/consistency']:.4f}"
+            print(f"{way:12s}  seed {seed}  {numbers}", flush=True)
+        rows = {name: [scores[f"test/{name}"] for scores in found] for name in ("accuracy", "consistency")}
+        means = (f"{name} {statistics.mean(row):.4f} ± {statistics.stdev(row):.4f}" for name, row in rows.items())
+        minutes = (time.monotonic() - started) / 60
+        print(f"{way:12s}  mean    dev {'  '.join(means)}  {minutes:.1f} minutes", flush=True)
+
+
+if __name__ == "__main__":
+    main()
