@@ -5,7 +5,7 @@ python benchmarks/nlvr.py FOLDER --quick   a few steps of everything, to see tha
 
 One model learns the built-in corpus of task=nlvr at difficulty=hard; it, and as many new ones, then learn the official
 training sentences. What the steps are chosen by is held out of train; dev is scored once, at the end of each run. Every
-run is kept in MLflow (MLFLOW_TRACKING_URI), and a benchmark that was stopped goes on where it was.
+run is kept in MLflow (MLFLOW_TRACKING_URI); one that was stopped goes on where it was.
 """
 
 import argparse
@@ -38,6 +38,14 @@ def train(name: str, words: list[str]) -> tuple[dict[str, float], Path]:
     return told.metrics, told.run.folder / "model"
 
 
+def learn_drawn(words: list[str]) -> Path:
+    started = time.monotonic()
+    scores, weights = train("pre-trained on drawn scenes", words)
+    minutes = (time.monotonic() - started) / 60
+    print(f"pre-training: {minutes:.1f} minutes, drawn dev accuracy {scores['test/accuracy']:.3f}", flush=True)
+    return weights
+
+
 def vocabulary(ways: list[list[str]], folder: Path) -> Path:
     """Of the drawn and the official training sentences."""
     texts: list[str] = []
@@ -52,16 +60,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="folder of the official files")
     parser.add_argument("--work_dir", type=Path, default=Path("outputs"))
+    parser.add_argument("--weights", help="a model that learnt the drawn corpus already")
     parser.add_argument("--quick", action="store_true")
     given = parser.parse_args()
     shared = ["--task=nlvr", f"--work_dir={given.work_dir}", *MODEL]
     drawn, real = ([*shared, *words, *(QUICK if given.quick else [])] for words in (DRAWN, REAL))
     drawn, real = [*drawn, *["--corpus_size=400"] * given.quick], [*real, f"--source={given.source}"]
     vocab = f"--vocab={vocabulary([drawn, real], given.work_dir / 'nlvr')}"
-    started = time.monotonic()
-    scores, weights = train("pre-trained on drawn scenes", [*drawn, vocab])
-    minutes = (time.monotonic() - started) / 60
-    print(f"pre-training: {minutes:.1f} minutes, drawn dev accuracy {scores['test/accuracy']:.3f}", flush=True)
+    weights = given.weights or learn_drawn([*drawn, vocab])
     for way, start in (("pre-trained", f"--weights={weights}"), ("from scratch", vocab)):
         started, found = time.monotonic(), []
         for seed in SEEDS:
