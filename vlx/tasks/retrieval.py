@@ -194,7 +194,7 @@ def ways_of(
     return {"i2t": (np.where(asked, scores, -np.inf).T, (belongs & asked).T)}
 
 
-def chance_of(right: Sequence[int], among: Sequence[int]) -> float:
+def chance_of(right: np.ndarray, among: np.ndarray) -> float:
     """Mean recall at CUTOFFS of rows in a random order, with so many right ones among so many."""
     rows = Counter(zip(map(int, right), map(int, among), strict=True))
     drawn = [
