@@ -9,7 +9,7 @@ import pytest
 from datasets import Dataset
 
 from vlx import tasks
-from vlx.corpora.formats import nlvr2
+from vlx.corpora.formats import nlvr, nlvr2
 
 
 def official_scores(annotations: list[dict], answers: dict[str, str]) -> dict[str, float]:
@@ -37,3 +37,23 @@ def test_a_submission_over_nlvr2_has_the_official_numbers(data_dir: Path, tmp_pa
     expected = official_scores(annotations, answers)
     assert 0.75 < expected["accuracy"] < 0.85 and expected["consistency"] < expected["accuracy"]
     assert tasks.load("nlvr2").rescore(examples, file) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("line", ["{}", "dev-{}-0.png"])  # of structured_rep; of pictures
+def test_a_submission_over_nlvr_has_the_official_numbers(data_dir: Path, tmp_path: Path, line: str) -> None:
+    """Precision over the examples; consistency over the sentences n of identifiers n-m."""
+    path = data_dir / "nlvr" / "dev" / "dev.json"
+    annotations = [json.loads(row) for row in path.read_text().splitlines()]
+    examples = Dataset.from_list([row._asdict() for _, row in nlvr.statements(path, "dev")])
+    rng, right, groups, lines = random.Random(1), 0, defaultdict(lambda: True), []
+    for one in annotations:
+        good = rng.random() < 0.8
+        right += good
+        groups[one["identifier"].split("-")[0]] &= good
+        said = one["label"] if good else {"true": "false", "false": "true"}[one["label"]]
+        lines.append(f"{line.format(one['identifier'])},{said}\n")
+    file = tmp_path / "nlvr_dev.csv"
+    file.write_text("".join(lines))
+    expected = {"accuracy": right / len(annotations), "consistency": sum(groups.values()) / len(groups)}
+    assert len(examples) == 989 and expected["consistency"] < expected["accuracy"]
+    assert tasks.load("nlvr").rescore(examples, file) == pytest.approx(expected, abs=1e-12)

@@ -19,6 +19,7 @@ SHOWN = {"Wrong": 30, "Right": 20}  # examples with pictures on the page
 THUMBNAIL = 160  # pixels
 CATEGORIES = 12  # in the figure: the largest
 BINS = 10
+LONG = 36  # letters of labels side by side under a figure, from which on they are slanted
 BLUE, ORANGE, GREY = "#2b6cb0", "#dd6b20", "#8a8f98"
 COSTS = {"parameters": "parameters", "flops": "floating-point operations of an example"}
 COSTS |= {"latency_ms": "latency on this machine, ms: median", "latency_p95_ms": "latency, ms: 95 of 100 below"}
@@ -60,6 +61,7 @@ def confusion_figure(rows: Rows) -> Figure:
         axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=15)
     ticks = {"xticks": range(len(names)), "yticks": range(len(names)), "xticklabels": names, "yticklabels": names}
     axes.set(xlabel="answer", ylabel="label", title=f"Answers to {counts.sum():,} examples", **ticks)
+    axes.tick_params(axis="x", rotation=45 if len("".join(names)) > LONG else 0)
     return figure
 
 
