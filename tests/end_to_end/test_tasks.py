@@ -24,8 +24,8 @@ TASKS = [  # task, system, further options, how far the test score must be above
     ("vqa_rad", "lxmert", {"steps": 200}, 0.42),
     ("genome_qa", "oscar", {"steps": 150, **SHALLOW}, 0.15),
     ("vcr_q2a", "oscar", {"steps": 100, **SHALLOW}, 0.1),
-    ("vcr_qa2r", "oscar", {"steps": 100, **SHALLOW}, 0.2),
-    ("guesswhat", "oscar", {"steps": 400, "difficulty": "easy", **SHALLOW}, 0.05),
+    ("vcr_qa2r", "oscar", {"steps": 120, **SHALLOW}, 0.2),
+    ("guesswhat", "oscar", {"steps": 350, "difficulty": "easy", **SHALLOW}, 0.05),
     ("nlvr2", "oscar", {"steps": 700, "difficulty": "easy"}, 0.1),
 ]
 
