@@ -159,7 +159,7 @@ def test_a_sentence_is_true_of_two_of_the_four_pictures_of_its_set() -> None:
 
 
 def test_files_are_the_official_ones_and_text_alone_says_nothing(tmp_path: Path) -> None:
-    scenes.write_sources(tmp_path, task="nlvr", seed=0, size=200, difficulty="hard")
+    scenes.write_sources(tmp_path, task="nlvr", seed=0, size=20, difficulty="hard")
     assert {path.name for path in tmp_path.iterdir()} == {"train", "dev"}
     lines = [json.loads(line) for line in (tmp_path / "dev" / "dev.json").read_text().splitlines()]
     assert set(lines[0]) == {"identifier", "sentence", "label", "directory"} and len(lines) == 100
