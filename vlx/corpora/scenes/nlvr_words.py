@@ -111,7 +111,7 @@ def in_corner(item: Item, *, within: int = 0) -> bool:
 
 EDGES = "touching the edge", "touching any edge", "touching an edge", "touching the edge"
 WALLS = "touching the wall", "touching the side", "touching the line", "closely touching a wall of a box"
-PLACES: tuple[tuple[tuple[str, ...], Test, int], ...] = (  # words, meaning, weight
+PLACES: tuple[tuple[tuple[str, ...], Test, float], ...] = (  # words, meaning, weight
     (EDGES, on_edge, 4),
     (WALLS, on_edge, 2),
     (tuple(f"not {words}" for words in (*EDGES, *WALLS[:2])), lambda item: not on_edge(item), 3),
