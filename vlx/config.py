@@ -16,6 +16,7 @@ import yaml
 
 from vlx.errors import ConfigError, UserError, did_you_mean
 from vlx.options import TINY, Config, check_known, describe, keys_of, one_line, option
+from vlx.pretrain_options import PretrainFields
 
 PRESETS = Path(__file__).parent / "presets"
 WRONG_TYPE = re.compile(r'"(\w+)": Expected a <class \'(\w+)\'>. Got value: (.*)')
@@ -31,7 +32,8 @@ SYSTEMS = (*ORIGINALS, "dual")
 SEARCHED = ("distill", "finetune")
 PRUNERS = ("auto", "asha", "hyperband", "median", "wilcoxon", "none")
 NEGATIVES = ("one", "three")
-OPTIMIZERS, METHODS = ("adamw", "bert_adamw", "bert_adam", "adamax"), ("kd", "pkd", "tinybert", "mkd", "embedding")
+OPTIMIZERS = ("adamw", "bert_adamw", "bert_adam", "lxmert_adam", "adamax")
+METHODS = ("kd", "pkd", "tinybert", "mkd", "embedding")
 # both: the mean of several layers; random: no weight at all
 STARTS = ("first", "last", "skip", "both", "none", "random")
 
@@ -56,8 +58,8 @@ class DataFields(RunFields):
     corpus_seed: int = option(0, "seed of the built-in corpus", low=0)
     difficulty: str = option("normal", "of the built-in corpus", choices=("easy", "normal", "hard"))
     limit: int = option(0, "look at the first so many examples of every split only; 0: at all", low=0)
-    val_images: int = option(100, "of retrieval: pictures whose pairs with all captions are validated; 0: all", low=0)
-    test_images: int = option(1_000, "of retrieval: pictures of the test, 1,000 or 5,000 as published; 0: all", low=0)
+    val_images: int = option(100, "of retrieval and pre-training: pictures whose pairs are validated; 0: all", low=0)
+    test_images: int = option(1_000, "of the same: pictures of the test, 1,000 or 5,000 as published; 0: all", low=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +103,9 @@ class TrainFields(RunFields):
     warmup_ratio: float = option(0.0, "the same as a share of all steps; only with warmup_steps=0", low=0, high=1)
     weight_decay: float = option(0.01, "not on biases and LayerNorms", low=0)
     max_grad_norm: float = option(1.0, "gradients are clipped to this norm", low=TINY)
-    optimizer: str = option("adamw", "torch's, fused; the originals', the second uncorrected", choices=OPTIMIZERS)
+    optimizer: str = option(
+        "adamw", "torch's, fused; the originals', all but the first uncorrected; Adamax", choices=OPTIMIZERS
+    )
     adam_eps: float = option(1e-8, "epsilon of the optimizer", low=TINY)
     schedule: str = option("linear", "of the learning rate after warm-up", choices=("linear", "constant"))
     precision: str = option("auto", "auto takes bf16 on a GPU that has it", choices=("auto", "fp32", "bf16"))
@@ -151,6 +155,7 @@ class FinetuneConfig(TrainFields, ModelFields, DataFields):
     weights: str = option("", "model to start from: folder or models:/name@alias; empty: from scratch")
     loss: str = option("", "bce: each answer its own yes or no, as 12-in-1; empty: the task's own", choices=("", "bce"))
     negatives: str = option("one", "wrong pairs of retrieval; three, one of them hard, as 12-in-1", choices=NEGATIVES)
+    load_qa_head: bool = option(False, "keep the rows of the pre-trained answer head, by answer; without: a new head")
     role: str = option("model", "the registered name is vlx-<task>-<role>", choices=("model", "teacher"))
 
     def __post_init__(self) -> None:
@@ -160,6 +165,15 @@ class FinetuneConfig(TrainFields, ModelFields, DataFields):
         if self.model == "dual" and (self.loss or self.negatives != "one"):
             given = f"loss={self.loss}, negatives={self.negatives}"
             raise ConfigError(f"{given}: model=dual learns from the batch's other pairs; leave both out.")
+        if self.load_qa_head and not self.weights:
+            raise ConfigError("load_qa_head=True: expected weights too, a pre-trained model with an answer head.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig(PretrainFields, TrainFields, ModelFields, DataFields):
+    """Let a model guess what is hidden of texts and pictures."""
+
+    task: str = option("pretrain", "whose texts and pictures", choices=("pretrain", "captions", *TASKS))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -302,7 +316,7 @@ class SearchConfig(Config):
 
 
 VERBS: dict[str, type[Config]] = {
-    "prepare": PrepareConfig, "finetune": FinetuneConfig, "distill": DistillConfig,
+    "prepare": PrepareConfig, "pretrain": PretrainConfig, "finetune": FinetuneConfig, "distill": DistillConfig,
     "import": ImportConfig, "evaluate": EvaluateConfig, "predict": PredictConfig, "promote": PromoteConfig,
     "search": SearchConfig, "sync": SyncConfig,
 }  # fmt: skip

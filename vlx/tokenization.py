@@ -48,6 +48,9 @@ class WordPiece:
     def pieces(self, texts: Sequence[str]) -> list[list[int]]:
         return [one.ids for one in self.tokenizer.encode_batch(list(texts), add_special_tokens=False)]
 
+    def words(self, ids: Sequence[int]) -> list[str]:
+        return [self.tokenizer.id_to_token(token) for token in ids]
+
     def join(self, ids: Sequence[int], others: Sequence[int] | None = None) -> tuple[list[int], list[int]]:
         """Ids [CLS] ids [SEP] others [SEP], and their segments: 0, and 1 for the others and their [SEP]."""
         second = [] if others is None else [*others, self.sep]

@@ -10,7 +10,7 @@ from vlx import corpora, tasks
 from vlx.corpora import doctor, scenes
 from vlx.corpora.regions import detect
 from vlx.corpora.scenes.files import TASKS
-from vlx.corpora.scenes.pictures import COLOURS, DIFFICULTIES, Shape, draw_picture, render
+from vlx.corpora.scenes.pictures import COLOURS, DIFFICULTIES, SIDE, SIZES, Shape, draw_picture, render
 from vlx.corpora.scenes.statements import KINDS
 
 SIZE = 400
@@ -321,3 +321,27 @@ def test_visual_genomes_questions_have_as_much_validation_as_their_format_takes(
     for row in corpus.examples("genome_qa", "val"):
         known[row["text"]][row["answers"][0]] += 1
     assert sum(counts.most_common(1)[0][1] for counts in known.values()) / 5_000 < 0.66
+
+
+def test_texts_to_pre_train_on_have_pictures_regions_with_classes_and_answers(tmp_path: Path) -> None:
+    """The classes are told from the pixels; the drawing knows the truth."""
+    corpus = scenes.build(tmp_path / "made", task="pretrain", size=150)
+    rows = corpus.examples("pretrain", "mscoco_train")
+    assert set(rows["category"]) == {"mscoco", "vqa", "gqa"} and len(rows) == 150
+    table = corpus.answers("pretrain")
+    assert all(answer in table for answers in rows["answers"] for answer in answers)
+    assert all(
+        bool(answers) == (source != "mscoco") for answers, source in zip(rows["answers"], rows["category"], strict=True)
+    )
+    images = {found[0] for found in rows["image_ids"]}
+    assert not images & {found[0] for found in corpus.examples("pretrain", "mscoco_minival")["image_ids"]}
+    rng = random.Random("0/mscoco_train/0")
+    pictures, _ = TASKS["pretrain"].draw(rng, "mscoco_train", 0, "train", DIFFICULTIES["normal"], 150)
+    for image, picture in pictures.items():
+        fields, (_, boxes) = corpus.fields(image), corpus.regions(image)
+        assert corpus.image(image) is not None and (fields["objects_conf"] > 0.5).all()
+        for shape in picture:
+            middle = [(at + SIZES[shape.size] / 2) / SIDE for at in shape.corner]
+            nearest = int(np.abs((boxes[:, :2] + boxes[:, 2:]) / 2 - middle).sum(1).argmin())
+            assert corpus.tags(image)[nearest] == shape.shape
+            assert list(COLOURS)[fields["attrs_id"][nearest]] == shape.colour

@@ -87,6 +87,8 @@ def test_the_answers_go_with_the_model_and_must_be_as_many(tmp_path: Path) -> No
     cfg = ImportConfig(system="lxmert", weights=str(folder), task="vqa", answers=str(file), name="lxmert-vqa")
     assert main(cfg) == "1"
     assert checkpoints.load("models:/lxmert-vqa/1").meta["answers"] == ANSWERS
+    file.write_text(json.dumps([{"ans": answer, "dsets": ["vqa"]} for answer in ANSWERS]))  # as LXMERT's all_ans.json
+    assert checkpoints.originals.read_answers(file) == ANSWERS
     file.write_text(json.dumps(ANSWERS[:2]))
     with pytest.raises(CheckpointError, match="2 answers, the model has 3"):
         main(cfg)

@@ -10,7 +10,7 @@ import pytest
 HERE = Path(__file__).parent
 BESIDE = HERE.parents[2] / "shared" / "parity"
 # The topics that `make test` runs; a topic joins with the work that delivers it.
-DELIVERED = ["main", "formats", "models", "tasks", "distill"]
+DELIVERED = ["main", "formats", "models", "tasks", "distill", "pretrain"]
 
 
 def root() -> Path:

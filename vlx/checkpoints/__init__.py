@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import AutoConfig, AutoModel, AutoModelForPreTraining, PreTrainedModel
 
 from vlx import tracking
 from vlx.checkpoints.bert import folder_of, start_text, vocab_file
+from vlx.checkpoints.lxmert import answer_rows
 from vlx.checkpoints.originals import digest, read_answers, read_original, shapes_of, write_original
 from vlx.checkpoints.oscar import load_oscar, read_weights
 from vlx.checkpoints.report import LoadReport, load_weights
@@ -20,6 +21,8 @@ from vlx.tokenization import WordPiece
 
 log = logging.getLogger("vlx")
 META = "vlx.json"  # what config.json cannot say: task, images, detector, lengths, data
+
+PRETRAINED = "pretrain"  # the task of a model with the heads of pre-training
 
 
 @dataclass
@@ -73,7 +76,8 @@ def load_own(folder: Path) -> Loaded:
         meta = json.loads((folder / META).read_text(encoding="utf-8"))
     except ValueError as error:
         raise CheckpointError(f"{folder / META}: not JSON ({error}).") from error
-    model = AutoModel.from_config(AutoConfig.from_pretrained(folder))
+    auto = AutoModelForPreTraining if meta["task"] == PRETRAINED else AutoModel
+    model = auto.from_config(AutoConfig.from_pretrained(folder))
     tied = tuple(model.all_tied_weights_keys)  # are written once, under the other name
     report = load_weights(model, read_weights(folder / "model.safetensors"), source=str(folder), may_miss=tied)
     vocab = folder / "vocab.txt"
@@ -107,6 +111,6 @@ def original_meta(model: Oscar) -> dict[str, Any]:
 
 
 __all__ = [
-    "LoadReport", "Loaded", "digest", "folder_of", "load", "original", "save", "start_text", "vocab_file",
-    "write_original",
+    "LoadReport", "Loaded", "answer_rows", "digest", "folder_of", "load", "original", "save", "start_text",
+    "vocab_file", "write_original",
 ]  # fmt: skip

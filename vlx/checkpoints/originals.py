@@ -75,11 +75,12 @@ def shapes_of(model: PreTrainedModel) -> dict[str, Any]:
 
 
 def read_answers(path: Path) -> list[str]:
-    """The answer of every label: a JSON list, or a dict answer -> label."""
+    """The answer of every label: a JSON list, a dict answer -> label, or LXMERT's list of all with their data sets."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         answers = sorted(content, key=content.__getitem__) if isinstance(content, dict) else list(content)
-    except (OSError, ValueError, TypeError) as error:
+        answers = [answer["ans"] if isinstance(answer, dict) else answer for answer in answers]
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{path}: not a list of answers ({error}); expected trainval_label2ans.json.") from error
     if not all(isinstance(answer, str) for answer in answers):
         raise CheckpointError(f"{path}: expected texts, the answer of each label.")

@@ -150,6 +150,11 @@ class Corpus:
         span = self._span(image_id)
         return {name: values[span] for name, values in self._fields.items()}
 
+    def classes(self, field: str) -> int:
+        """How many classes of regions one of FIELDS tells apart; 0 without it."""
+        values = self._fields.get(field)
+        return 0 if values is None else values.shape[1] if values.ndim == 2 else int(values.max()) + 1
+
     def size(self, image_id: str) -> Size:
         """Width and height of the picture in pixels, where the source told."""
         row = self._row(image_id)

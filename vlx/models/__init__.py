@@ -2,13 +2,13 @@
 
 import copy
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import torch
-from transformers import AutoModel, PreTrainedModel
+from transformers import AutoModel, AutoModelForPreTraining, PretrainedConfig, PreTrainedModel
 
 from vlx.models import clip_vil, dual, lxmert, oscar, vilbert, vle
-from vlx.models.heads import Head, Sizes
+from vlx.models.heads import Head, Sizes, Targets
 
 # Those that read regions. Each has configure(head, sizes), the configuration of a new model, and with_head(head).
 SYSTEMS: dict[str, ModuleType] = {"oscar": oscar, "lxmert": lxmert, "vilbert": vilbert}
@@ -16,14 +16,37 @@ TOWERS: dict[str, ModuleType] = {"dual": dual}  # the same, for retrieval alone:
 PIXELS: dict[str, ModuleType] = {"clip_vil": clip_vil, "vle": vle}  # those that read pictures
 HEADS = {"oscar": "classifier.", "lxmert": "logit_fc.", "vilbert": "answer."}  # what the head's weights begin with
 
-__all__ = ["PIXELS", "SYSTEMS", "TOWERS", "Head", "Sizes", "build", "with_new_head"]
+__all__ = ["PIXELS", "SYSTEMS", "TOWERS", "Head", "Sizes", "Targets", "build", "for_pretraining", "with_new_head"]
 
 
 def build(system: str, head: Head, sizes: Sizes, *, seed: int) -> PreTrainedModel:
     """A new model with weights drawn from `seed`."""
+    return drawn(AutoModel, (SYSTEMS | TOWERS)[system].configure(head, sizes), seed)
+
+
+def drawn(auto: type, config: PretrainedConfig, seed: int) -> PreTrainedModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return AutoModel.from_config((SYSTEMS | TOWERS)[system].configure(head, sizes))
+        return cast(PreTrainedModel, auto.from_config(config))  # type: ignore[attr-defined]
+
+
+def for_pretraining(
+    system: str, targets: Targets, start: Sizes | PreTrainedModel, *, seed: int, **options: Any
+) -> PreTrainedModel:
+    """A model with the heads of pre-training: new of these sizes, or with all of another model's weights that fit;
+    the rest is drawn from `seed`. `options`: of the configuration, what else this stage sets."""
+    model = start if isinstance(start, PreTrainedModel) else build(system, Head("classify", 2), start, seed=seed)
+    config = copy.deepcopy(model.config)
+    for name, value in (SYSTEMS[system].with_targets(targets) | options).items():
+        setattr(config, name, value)
+    fresh = drawn(AutoModelForPreTraining, config, seed)
+    shapes = {name: weight.shape for name, weight in fresh.state_dict().items()}
+    kept = {name: weight for name, weight in model.state_dict().items() if shapes.get(name) == weight.shape}
+    lost = [name for name in shapes if name.startswith("bert.") and name not in kept]
+    if lost:
+        raise RuntimeError(f"{system}: {lost} are not in the model to start from.")
+    fresh.load_state_dict(kept, strict=False)
+    return fresh
 
 
 def with_new_head(model: PreTrainedModel, system: str, head: Head, *, seed: int, **options: Any) -> PreTrainedModel:
@@ -31,12 +54,10 @@ def with_new_head(model: PreTrainedModel, system: str, head: Head, *, seed: int,
     config = copy.deepcopy(model.config)
     for name, value in (SYSTEMS[system].with_head(head) | options).items():
         setattr(config, name, value)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        fresh = AutoModel.from_config(config)
+    fresh = drawn(AutoModel, config, seed)
     kept = {name: weight for name, weight in model.state_dict().items() if name in fresh.state_dict()}
     kept = {name: weight for name, weight in kept.items() if not name.startswith(HEADS[system])}
-    drawn = set(fresh.load_state_dict(kept, strict=False).missing_keys)
-    if any(not name.startswith(HEADS[system]) for name in drawn):
-        raise RuntimeError(f"{system}: {sorted(drawn)} are not the head's.")
+    missing = set(fresh.load_state_dict(kept, strict=False).missing_keys)
+    if any(not name.startswith(HEADS[system]) for name in missing):
+        raise RuntimeError(f"{system}: {sorted(missing)} are not the head's.")
     return fresh

@@ -35,6 +35,16 @@ class Sizes(NamedTuple):
     classifier_scale: int = 2
 
 
+class Targets(NamedTuple):
+    """What pre-training guesses: the sizes of the heads that it needs; 0: there is no such head."""
+
+    answers: int = 0
+    objects: int = 0
+    attributes: int = 0
+    features: int = 0  # of a region, guessed whole
+    regions: int = 0  # ViLBERT's one guess of a region: its classes or its features
+
+
 class Transform(nn.Module):
     """LayerNorm(gelu(dense(x))): [...,H] -> [...,O]."""
 
@@ -58,6 +68,12 @@ class WordHead(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         return self.decoder(self.transform(hidden)) + self.bias
+
+
+def guessed(text: Tensor, batch: dict[str, Tensor]) -> Tensor:
+    """What the word head reads: [M,T,H]; or, since it costs most of all, the K places alone that `word_places` [K], in
+    0..M*T-1, of the batch names: [K,H]."""
+    return text.flatten(0, 1)[batch["word_places"]] if "word_places" in batch else text
 
 
 def answer_head(inputs: int, hidden: int, answers: int, *, eps: float = 1e-12) -> nn.Sequential:

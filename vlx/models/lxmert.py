@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, AutoModelForPreTraining, PretrainedConfig, PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from vlx.models.heads import Head, Sizes, Transform, WordHead, answer_head
+from vlx.models.heads import Head, Sizes, Targets, Transform, WordHead, answer_head, guessed
 from vlx.models.layers import DenseNorm, Embeddings, Layer, Output, Pooler, SelfAttention, leading, repeat
 
 EPS = 1e-12  # of every LayerNorm, a constant of the original
@@ -206,10 +206,10 @@ class LxmertForPreTraining(PreTrainedModel):
         self.post_init()
 
     def forward(self, batch: dict[str, Tensor], *, heads: Sequence[str]) -> Output:
-        """Scores of `heads`; logits are the first one's. batch: as Bert.forward reads it."""
+        """Scores of `heads`; logits are the first one's. batch: as Bert.forward reads it; optional word_places."""
         pooled, text, regions = self.bert(batch)
         told = self.obj_predict_head["transform"](regions) if REGION_HEADS.keys() & set(heads) else regions
-        reads = {"words": text} | dict.fromkeys(REGION_HEADS, told)
+        reads = {"words": guessed(text, batch)} | dict.fromkeys(REGION_HEADS, told)
         scores = {name: self.get_submodule(HEADS[name])(reads.get(name, pooled)) for name in heads}
         return Output(scores[heads[0]], pooled, text, regions, scores=scores)
 
@@ -228,6 +228,13 @@ def configure(head: Head, sizes: Sizes) -> LxmertConfig:
 def with_head(head: Head) -> dict[str, Any]:
     """The options of a configuration that are the head's."""
     return {"num_images": head.images, "num_labels": head.labels, "pointing": head.kind == "point"}
+
+
+def with_targets(targets: Targets) -> dict[str, Any]:
+    """The options of a configuration that are pre-training's."""
+    sizes = {"num_qa_labels": targets.answers}
+    sizes |= {"num_object_labels": targets.objects, "num_attr_labels": targets.attributes}
+    return sizes | {"visual_losses": [own for name, own in REGION_HEADS.items() if getattr(targets, name)]}
 
 
 AutoConfig.register(LxmertConfig.model_type, LxmertConfig)

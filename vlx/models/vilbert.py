@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, AutoModelForPreTraining, PretrainedConfig, PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from vlx.errors import ConfigError
-from vlx.models.heads import Head, Sizes
+from vlx.models.heads import Head, Sizes, Targets, guessed
 from vlx.models.layers import DenseNorm, Embeddings, Layer, Output, leading, repeat
 from vlx.models.vilbert_heads import HEADS, KINDS, PRETRAINING, States, pretraining_heads, score, task_head
 
@@ -310,13 +310,15 @@ class Vilbert(PreTrainedModel):
 
         batch: input_ids and text_mask [B,T] or [B,N,T]; regions [..,R,D], boxes [..,R,4] and region_mask [..,R];
         optional token_type_ids, like input_ids; task_ids [B], or one a text, if the model has task tokens; optional
-        counted_mask, like region_mask: the global region is the sum of the regions over the number of these.
+        word_places, where alone words are guessed; and counted_mask, like region_mask: the global region is the sum of
+        the regions over the number of these.
         """
         lead = leading(batch)
         streams = *self.bert.embed_text(batch), *self.bert.embed_regions(batch)
         text, regions, region_mask = self.bert.encoder(*streams, rows=lead.numel())
         own = int(self.config.global_region)  # what the model put first is pooled, and no region of the batch's
-        states = States(self.bert.fuse(text, regions), text, regions[:, own:], region_mask[:, own:], lead)
+        told, seen = guessed(text, batch), regions[:, own:]
+        states = States(self.bert.fuse(text, regions), text, seen, region_mask[:, own:], lead, told)
         scores = {name: self.score(name, states) for name in heads or (self.config.head,)}
         return Output(next(iter(scores.values())), states.pooled, text, states.regions, scores=scores)
 
@@ -350,5 +352,11 @@ def with_head(head: Head) -> dict[str, Any]:
     return answer | {"task_specific_tokens": False}  # a token is of a task that the model was trained on
 
 
+def with_targets(targets: Targets) -> dict[str, Any]:
+    """The options of a configuration that are pre-training's."""
+    return {"heads": {}, "head": "aligned", "v_target_size": targets.regions or 1, "task_specific_tokens": False}
+
+
 AutoConfig.register(VilbertConfig.model_type, VilbertConfig)
-AutoModel.register(VilbertConfig, Vilbert)
+for auto in (AutoModel, AutoModelForPreTraining):
+    auto.register(VilbertConfig, Vilbert)

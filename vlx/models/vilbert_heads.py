@@ -39,6 +39,7 @@ class States(NamedTuple):
     regions: Tensor
     region_mask: Tensor  # [M,R]
     lead: torch.Size
+    guessed: Tensor  # the text's states of which the words are guessed, [M,T,H] or [K,H]
 
 
 def task_head(kind: str, size: int, *, text: int, regions: int, pooled: int, eps: float) -> nn.Module:
@@ -62,7 +63,7 @@ def pretraining_heads(vocab_size: int, targets: int, *, text: int, regions: int,
 def score(head: nn.Module, kind: str, states: States, dropout: nn.Module) -> Tensor:
     """What a head of this kind, or a pre-training head by its name, says of the states."""
     if kind == "words":
-        return head(states.text)
+        return head(states.guessed)
     if kind == "region_targets":
         return head(states.regions)
     if kind == "tokens":

@@ -14,10 +14,12 @@ TaskLoss = Callable[[Tensor, Batch], Tensor]
 
 @dataclass
 class Losses:
-    """`total` is what is minimised; `parts` are its named terms, detached, for the log."""
+    """`total` is what is minimised; `parts` are its named terms, detached, for the log; `counts` of how many examples,
+    words or regions each part is the mean, where that is not the batch."""
 
     total: Tensor
     parts: dict[str, Tensor] = field(default_factory=dict)
+    counts: dict[str, Tensor] = field(default_factory=dict)
 
 
 Objective = Callable[[nn.Module, Batch], Losses]

@@ -59,23 +59,28 @@ REGION_LOSSES: dict[int, Any] = {0: region_kl, 1: region_regression, 2: region_n
 
 
 def pretraining_losses(scores: dict[str, Tensor], batch: Batch, *, visual_target: int) -> dict[str, Tensor]:
-    """scores: of the three heads of pre-training. batch: word_labels [B,T], -1 = none; masked_regions [B,R];
-    region_targets [B,R,C], soft classes or features; matched_labels [B], 1 = the image's own caption, which is the
-    head's class 0; negatives [B,R,n] for visual target 2."""
-    extra = {"negatives": batch["negatives"]} if visual_target == 2 else {}
-    regions = scores["region_targets"], batch["region_targets"], batch["masked_regions"]
-    return {
-        "words": mlm_loss(scores["words"], batch["word_labels"]),
-        "regions": REGION_LOSSES[visual_target](*regions, **extra),
-        "aligned": matched_loss(scores["aligned"], 1 - batch["matched_labels"]),
-    }
+    """A loss for each of the three heads of pre-training that `scores` has.
+
+    batch: word_labels [B,T], -1 = none; masked_regions [B,R]; region_targets [B,R,C], soft classes or features;
+    matched_labels [B], 1 = the image's own caption, which is the head's class 0; negatives [B,R,n] for visual target 2.
+    """
+    losses = {}
+    if "words" in scores:
+        losses["words"] = mlm_loss(scores["words"], batch["word_labels"])
+    if "region_targets" in scores:
+        extra = {"negatives": batch["negatives"]} if visual_target == 2 else {}
+        regions = scores["region_targets"], batch["region_targets"], batch["masked_regions"]
+        losses["regions"] = REGION_LOSSES[visual_target](*regions, **extra)
+    if "aligned" in scores:
+        losses["aligned"] = matched_loss(scores["aligned"], 1 - batch["matched_labels"])
+    return losses
 
 
 def only_matched(batch: Batch) -> Batch:
     """Objective 1, the paper's: nothing is to be guessed about a caption and an image that do not belong together."""
-    other = batch["matched_labels"][:, None] == 0
-    words, regions = batch["word_labels"].masked_fill(other, -1), batch["masked_regions"] & ~other
-    return batch | {"word_labels": words, "masked_regions": regions}
+    other = batch["matched_labels"][:, None] != 1
+    hidden = {"masked_regions": batch["masked_regions"] & ~other} if "masked_regions" in batch else {}
+    return batch | {"word_labels": batch["word_labels"].masked_fill(other, -1)} | hidden
 
 
 def mean_bce(logits: Tensor, batch: Batch) -> Tensor:

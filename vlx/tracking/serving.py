@@ -46,6 +46,8 @@ class AnswerModel:
     """loaded: .model, .tokenizer, .meta; detect: the detector that the model was trained with."""
 
     def __init__(self, loaded: Any, detect: Detect) -> None:
+        if loaded.meta["task"] == "pretrain":
+            raise UserError("this model is pre-trained and answers nothing yet: fine-tune it.")
         if not loaded.meta["answers"]:
             raise UserError("this model points at regions: score it with the entry point evaluate.")
         self.loaded, self.detect = loaded, detect

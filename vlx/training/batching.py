@@ -13,7 +13,7 @@ from datasets import Dataset, concatenate_datasets
 from torch import Tensor
 
 from vlx import models
-from vlx.config import DistillConfig, FinetuneConfig
+from vlx.config import DistillConfig, FinetuneConfig, ModelFields
 from vlx.corpora import Corpus
 from vlx.errors import CorpusError
 from vlx.progress import meter
@@ -26,6 +26,23 @@ from vlx.tokenization import WordPiece
 CHUNK = 256  # pictures compared with all others at a time
 BUCKET = 50  # batches that are sorted by length together
 WIDTH = 32  # lengths of a bucket are told apart this finely: batches of one exact length hold one kind of text
+
+
+class TrainingData(Protocol):
+    """What the loop asks of its data. A batch has input_ids, one row an example, and text_mask or layout."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def corpus(self) -> Corpus: ...
+    def __len__(self) -> int: ...
+    def epoch_batches(self, batch_size: int, *, seed: int, epoch: int) -> list[list[int]]:
+        """The examples of every batch of an epoch; as many batches in each epoch."""
+        ...
+
+    def training_batch(self, indices: Sequence[int], *, seed: int, epoch: int) -> dict[str, Tensor]:
+        """The model's input for these examples, and what is to be learnt, drawn from (seed, epoch, example)."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -44,6 +61,9 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.encoded)
+
+    def epoch_batches(self, batch_size: int, *, seed: int, epoch: int) -> list[list[int]]:
+        return epoch_batches(self.lengths, batch_size, seed=seed, epoch=epoch)
 
     def batch(self, indices: Sequence[int]) -> dict[str, Tensor]:
         """The model's input for these examples (shapes: models.oscar) and its targets."""
@@ -116,7 +136,7 @@ def examples_of(corpus: Corpus, task: str, names: str) -> Dataset:
     return concatenate_datasets([corpus.examples(task, name) for name in names.split(",")])
 
 
-def reads_tags(cfg: FinetuneConfig | DistillConfig) -> bool:
+def reads_tags(cfg: ModelFields) -> bool:
     """Oscar alone has a place for the tags of a picture."""
     return cfg.tags and cfg.model == "oscar"
 

@@ -19,7 +19,7 @@ from vlx.config import TrainFields
 from vlx.errors import TrainingError
 from vlx.objectives import Objective
 from vlx.progress import meter
-from vlx.training.batching import Split, epoch_batches
+from vlx.training.batching import TrainingData
 from vlx.training.device import accelerator_for
 from vlx.training.optim import Optim, Schedule, set_lr
 from vlx.training.reptile import Reptile
@@ -55,11 +55,11 @@ class Trainer:
             self.modules["teacher"], self.optimizers["teacher"] = hook.teacher, hook.optimizer
         self.progress = Progress()
 
-    def micro_batches(self, split: Split, indices: list[int]) -> list[Batch]:
+    def micro_batches(self, data: TrainingData, indices: list[int]) -> list[Batch]:
         """This process's share of a global batch, in at most `accumulation` parts, on the device."""
         mine = indices[self.accelerator.process_index :: self.accelerator.num_processes]
         parts = [part for part in (mine[j :: self.cfg.accumulation] for j in range(self.cfg.accumulation)) if part]
-        batches = (split.training_batch(part, seed=self.cfg.seed, epoch=self.progress.epoch) for part in parts)
+        batches = (data.training_batch(part, seed=self.cfg.seed, epoch=self.progress.epoch) for part in parts)
         return [{name: x.to(self.accelerator.device) for name, x in batch.items()} for batch in batches]
 
     def step(self, batches: Sequence[Batch]) -> dict[str, float]:
@@ -97,8 +97,8 @@ class Trainer:
 
 
 def fit(
-    model: nn.Module, objective: Objective, train: Split, validate: Validate, cfg: TrainFields, run: tracking.Run,
-    *, folder: Path, title: str, metric: str = "accuracy", hook: Reptile | None = None,
+    model: nn.Module, objective: Objective, train: TrainingData, validate: Validate, cfg: TrainFields,
+    run: tracking.Run, *, folder: Path, title: str, metric: str = "accuracy", hook: Reptile | None = None,
 ) -> Best:  # fmt: skip
     """Train `model` in place and leave it with its best weights; a hook's teacher keeps its last.
 
@@ -106,7 +106,7 @@ def fit(
     """
     if (folder / "done.json").is_file():
         return restore_best(folder, model, hook)
-    trainer = Trainer(model, objective, cfg, total=total_steps(cfg, len(train)), hook=hook)
+    trainer = Trainer(model, objective, cfg, total=total_steps(cfg, train), hook=hook)
     torch.manual_seed(cfg.seed + trainer.accelerator.process_index)  # dropout
     trainer.progress = load_checkpoint(folder, trainer.modules, trainer.optimizers) or trainer.progress
     train_to_end(trainer, train, validate, run, folder=folder, title=title, metric=metric)
@@ -122,12 +122,19 @@ def schedule_of(cfg: TrainFields, total: int) -> Schedule:
     return Schedule(cfg.schedule, cfg.warmup_steps or round(cfg.warmup_ratio * total), total)
 
 
-def total_steps(cfg: TrainFields, examples: int) -> int:
-    return cfg.steps or cfg.epochs * math.ceil(examples / cfg.batch_size)
+def total_steps(cfg: TrainFields, train: TrainingData) -> int:
+    return cfg.steps or cfg.epochs * len(train.epoch_batches(cfg.batch_size, seed=cfg.seed, epoch=0))
 
 
 def train_to_end(
-    trainer: Trainer, train: Split, validate: Validate, run: tracking.Run, *, folder: Path, title: str, metric: str
+    trainer: Trainer,
+    train: TrainingData,
+    validate: Validate,
+    run: tracking.Run,
+    *,
+    folder: Path,
+    title: str,
+    metric: str,
 ) -> None:
     progress, cfg = trainer.progress, trainer.cfg
     speed = Speed()
@@ -136,7 +143,7 @@ def train_to_end(
         if progress.step:
             log.info("%s: continuing after step %d of %d.", title, progress.step, trainer.total)
         while progress.step < trainer.total:
-            order = epoch_batches(train.lengths, cfg.batch_size, seed=cfg.seed, epoch=progress.epoch)
+            order = train.epoch_batches(cfg.batch_size, seed=cfg.seed, epoch=progress.epoch)
             for indices in order[progress.batch :]:
                 batches = trainer.micro_batches(train, indices)
                 trainer.add(trainer.step(batches) | {"padding_share": padding_share(batches)})
@@ -172,7 +179,7 @@ def after_step(
     if step % cfg.eval_every == 0 or last:
         scores = validate(trainer.model)
         run.log_metrics({f"val/{name}": value for name, value in scores.items()}, step=step)
-        if scores[metric] > progress.best_value:
+        if progress.best_step < 0 or scores[metric] > progress.best_value:
             progress.best_value, progress.best_step = scores[metric], step
             save_weights(trainer.modules["model"], best_file(folder, step))
         run.report(progress.best_value, step=step, last=last)
@@ -214,9 +221,9 @@ def best_file(folder: Path, step: int) -> Path:
 
 
 def padding_share(batches: Sequence[Batch]) -> float:
-    """The share of places that hold no token and no region."""
-    layouts = [batch["layout"] for batch in batches]
-    return 1 - sum(int((layout >= 0).sum()) for layout in layouts) / sum(layout.numel() for layout in layouts)
+    """The share of places that hold no token and no region; without a layout, of those of tokens."""
+    seen = [batch["layout"] >= 0 if "layout" in batch else batch["text_mask"] for batch in batches]
+    return 1 - sum(int(places.sum()) for places in seen) / sum(places.numel() for places in seen)
 
 
 class Speed:

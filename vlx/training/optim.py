@@ -9,7 +9,8 @@ from torch.optim import Adamax, AdamW, Optimizer
 
 
 class BertAdamW(Optimizer):
-    """The originals' AdamW: eps outside the bias correction, decay after the update on the updated weight.
+    """The originals' AdamW: eps outside the bias correction, decay after the update on the updated weight; LXMERT's
+    BertAdam decays first.
 
     Differs from torch's by up to 3e-3 on single weights after ten steps of lr 1e-3.
     """
@@ -23,9 +24,10 @@ class BertAdamW(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         correct_bias: bool = True,
+        decay_first: bool = False,
     ) -> None:
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
-        self.correct_bias = correct_bias
+        self.correct_bias, self.decay_first = correct_bias, decay_first
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -44,8 +46,10 @@ class BertAdamW(Optimizer):
         rate = group["lr"]
         if self.correct_bias:
             rate = rate * (1 - beta2 ** state["step"]) ** 0.5 / (1 - beta1 ** state["step"])
+        kept = 1 - group["lr"] * group["weight_decay"]
+        weight.mul_(kept if self.decay_first else 1.0)
         weight.addcdiv_(state["exp_avg"], state["exp_avg_sq"].sqrt().add_(group["eps"]), value=-rate)
-        weight.mul_(1 - group["lr"] * group["weight_decay"])
+        weight.mul_(1.0 if self.decay_first else kept)
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -58,13 +62,17 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 
 class Optim(NamedTuple):
     """adamw: torch's, fused (x3.8 on a CPU); bert_adamw: the originals'; bert_adam: the same without correction of the
-    averages' bias; adamax: torch's."""
+    averages' bias; lxmert_adam: that, which decays before the step, and every weight; adamax: torch's."""
 
     name: str
     weight_decay: float
     eps: float = 1e-8
 
     def build(self, model: nn.Module, lr: float) -> Optimizer:
+        if self.name == "lxmert_adam":
+            weights = [weight for weight in model.parameters() if weight.requires_grad]
+            group = {"params": weights, "weight_decay": self.weight_decay}
+            return BertAdamW([group], lr, eps=self.eps, correct_bias=False, decay_first=True)
         groups = parameter_groups(model, self.weight_decay)
         if self.name in ("bert_adamw", "bert_adam"):
             return BertAdamW(groups, lr, eps=self.eps, correct_bias=self.name == "bert_adamw")
@@ -77,7 +85,7 @@ class Schedule(NamedTuple):
     """linear: up during warm-up, then down to 0 at `total`; constant: up, then level. Lengths in steps."""
 
     name: str
-    warmup: int
+    warmup: float
     total: int
 
     def factor(self, step: int) -> float:

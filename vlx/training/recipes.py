@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from transformers import PreTrainedModel
 
 from vlx import checkpoints, corpora, models, tasks, tracking, workspace
 from vlx.checkpoints import Loaded, LoadReport
-from vlx.config import DataFields, DistillConfig, EvaluateConfig, FinetuneConfig, PrepareConfig
+from vlx.config import DataFields, DistillConfig, EvaluateConfig, FinetuneConfig, ModelFields, PrepareConfig
 from vlx.corpora import Corpus
 from vlx.errors import CheckpointError, ConfigError
 from vlx.models.dual import Dual
@@ -28,7 +29,7 @@ from vlx.objectives import (
 from vlx.objectives.vilbert import mean_bce
 from vlx.tokenization import WordPiece
 from vlx.training import teachers
-from vlx.training.batching import Data, Split, examples_of, open_data, open_split, reads_tags
+from vlx.training.batching import Data, Split, TrainingData, examples_of, open_data, open_split, reads_tags
 from vlx.training.device import accelerator_for
 from vlx.training.evaluation import Validate, beside_teacher, validator
 from vlx.training.logits import kept_logits
@@ -74,17 +75,20 @@ def describe(cfg: DistillConfig) -> str:
 def new_model(cfg: Trained, task: tasks.Task, corpus: Corpus, tokenizer: WordPiece | None = None) -> Loaded:
     """A model from scratch; its vocabulary, if it has none yet, is the given one or trained on the training texts."""
     tokenizer = tokenizer or vocabulary(cfg, task, corpus)
-    sizes = models.Sizes(
-        len(tokenizer), cfg.max_text_tokens, corpus.region_dim, cfg.hidden_size,
-        cfg.layers, cfg.region_layers, cfg.cross_layers, cfg.heads, cfg.intermediate_size,
-        cfg.initializer_range, cfg.dropout, cfg.attention_dropout, cfg.classifier, cfg.classifier_scale,
-    )  # fmt: skip
-    model = models.build(cfg.model, task.head, sizes, seed=cfg.seed)
+    model = models.build(cfg.model, task.head, sizes_of(cfg, tokenizer, corpus), seed=cfg.seed)
     report = LoadReport("from scratch")
     if isinstance(model, Dual) and cfg.text_weights:
         report = checkpoints.start_text(model, checkpoints.folder_of(cfg.text_weights))
         log.info("text tower: %s", report.summary())
     return Loaded(model, tokenizer, meta_of(cfg, task, corpus), report)
+
+
+def sizes_of(cfg: ModelFields, tokenizer: WordPiece, corpus: Corpus) -> models.Sizes:
+    return models.Sizes(
+        len(tokenizer), cfg.max_text_tokens, corpus.region_dim, cfg.hidden_size,
+        cfg.layers, cfg.region_layers, cfg.cross_layers, cfg.heads, cfg.intermediate_size,
+        cfg.initializer_range, cfg.dropout, cfg.attention_dropout, cfg.classifier, cfg.classifier_scale,
+    )  # fmt: skip
 
 
 def vocabulary(cfg: Trained, task: tasks.Task, corpus: Corpus) -> WordPiece:
@@ -107,17 +111,39 @@ def meta_of(cfg: Trained, task: tasks.Task, corpus: Corpus) -> dict[str, Any]:
 
 
 def start_from(cfg: FinetuneConfig, task: tasks.Task, corpus: Corpus) -> Loaded:
-    """The given weights; of another task, or of other answers, with a new head."""
+    """The given weights; of another task or of other answers, with a new head, or with pre-training's rows of it."""
     loaded = reading(checkpoints.load(cfg.weights, new_head=True), corpus)
     if (system := loaded.meta["system"]) != cfg.model and models.TOWERS.keys() & {system, cfg.model}:
         raise ConfigError(f"model={cfg.model}: {cfg.weights} is of {system}; give model={system}.")
+    known = getattr(loaded.model.config, "max_position_embeddings", cfg.max_text_tokens)
+    if cfg.max_text_tokens > known:
+        raise ConfigError(f"max_text_tokens={cfg.max_text_tokens}: {cfg.weights} reads {known} tokens at most.")
     if (loaded.meta["task"], loaded.meta["answers"]) != (task.name, list(task.answers)):
         system, own = loaded.meta["system"], {"classifier": cfg.classifier, "cls_hidden_scale": cfg.classifier_scale}
         options = own if system == "oscar" else {}
         model = models.with_new_head(loaded.model, system, task.head, seed=cfg.seed, **options)
-        log.info("%s: its head is another task's; this one starts with a new head.", cfg.weights)
+        if cfg.load_qa_head:
+            kept = take_answers(model, loaded.model, (loaded.meta["answers"], task.answers))
+            log.info("%s: %d of %d answers are known from pre-training.", cfg.weights, kept, len(task.answers))
+        else:
+            log.info("%s: its head is another task's; this one starts with a new head.", cfg.weights)
         loaded = dataclasses.replace(loaded, model=model)
     return loaded
+
+
+def take_answers(model: PreTrainedModel, given: PreTrainedModel, tables: tuple[Sequence[str], Sequence[str]]) -> int:
+    """Copy the answer head of pre-training over the model's, its rows by answer: tables of both. Returns how many
+    answers it knows; the others' rows are 0. Raises ConfigError if one of them has no such head."""
+    short = {name: name.removeprefix("answer_head.") for name in (*model.state_dict(), *given.state_dict())}
+    known = {short[name]: tensor for name, tensor in given.state_dict().items()}
+    own = {name: tensor for name, tensor in model.state_dict().items() if short[name].startswith("logit_fc.")}
+    rows = {name: known.get(short[name], tensor.new_zeros(0)) for name, tensor in own.items()}
+    last = {name for name in own if ".3." in name}
+    if not own or any(rows[name].shape != own[name].shape for name in own.keys() - last):
+        raise ConfigError("load_qa_head=True: expected weights with an answer head, and questions about one image.")
+    rows |= {name: checkpoints.answer_rows(rows[name], *tables) for name in last}
+    model.load_state_dict(rows, strict=False)
+    return max(int(rows[name].flatten(1).any(1).sum()) for name in last if rows[name].dim() > 1)
 
 
 def load_for(uri: str, task: tasks.Task, corpus: Corpus) -> Loaded:
@@ -266,7 +292,7 @@ def as_wide(student: PreTrainedModel, teacher: PreTrainedModel, cfg: DistillConf
 
 def keeps_logits(cfg: DistillConfig, task: tasks.Task, train: Split, teacher: PreTrainedModel) -> bool:
     """Where the teacher would be asked the same again: it does not move, examples do not change, and come twice."""
-    asked = total_steps(cfg, len(train)) * cfg.batch_size
+    asked = total_steps(cfg, train) * cfg.batch_size
     fixed = cfg.method == "kd" and not cfg.reptile and not isinstance(task, tasks.Contrasting)
     apart = cfg.model in models.TOWERS and isinstance(teacher, Dual)  # vectors, whatever they are compared with
     return cfg.cache and (fixed or apart) and asked >= 2 * len(train)
@@ -306,7 +332,7 @@ def start_student(cfg: DistillConfig, task: tasks.Task, data: Data, teacher: Loa
 def reptile(
     cfg: DistillConfig, teacher: PreTrainedModel, student: PreTrainedModel, objective: Objective, data: Data
 ) -> Reptile:
-    schedule = schedule_of(cfg, total_steps(cfg, len(data.train)))
+    schedule = schedule_of(cfg, total_steps(cfg, data.train))
     factor = 1.0 if cfg.inner_lr == "constant" else schedule.factor(0)
     return Reptile(
         teacher, student, objective, strategy=cfg.strategy, meta_lr=cfg.meta_lr, inner_lr=cfg.lr * factor,
@@ -314,7 +340,7 @@ def reptile(
     )  # fmt: skip
 
 
-def log_inputs(run: tracking.Run, data: Data) -> None:
+def log_inputs(run: tracking.Run, data: Sequence[TrainingData]) -> None:
     """Which examples a run saw, by fingerprint."""
     for split, context in zip(data, ("train", "validation", "test"), strict=True):
         corpus, name = split.corpus, split.name

@@ -32,7 +32,7 @@ class Result:
     scores: dict[str, float]  # of the test split; none where its labels are not published
     validation: float  # the score by which the best step was chosen
     parameters: int
-    latency_ms: float  # median
+    latency_ms: float  # median; 0: not measured
     model: str  # its folder
     run_id: str
     registered: str
@@ -179,9 +179,8 @@ def show(results: Sequence[Result], run: tracking.Run, title: str) -> None:
         table.add_column(heading, justify="left" if not heading else "right")
     for result in results:
         numbers = (f"{result.scores[name]:.3f}" if name in result.scores else "" for name in names)
-        table.add_row(
-            result.title, *numbers, f"{result.validation:.3f}", f"{result.parameters:,}", f"{result.latency_ms:.1f} ms"
-        )
+        latency = f"{result.latency_ms:.1f} ms" if result.latency_ms else ""
+        table.add_row(result.title, *numbers, f"{result.validation:.3f}", f"{result.parameters:,}", latency)
     console = Console()
     console.print(table)
     last = results[-1]

@@ -217,3 +217,16 @@ def test_changed_bytes_are_refused_or_leave_every_count_and_dim_as_they_were(
             assert "\n" not in str(error)
         else:
             assert [corpus.num_regions(name) for name in NAMES] == list(COUNTS) and corpus.region_dim == DIM
+
+
+def test_names_of_objects_beside_the_regions_become_tags(source: Path, tmp_path: Path) -> None:
+    place = next(source.rglob(TSV))
+    most = max(int(row.fields["objects_id"].max()) for row in lxmert_tsv.regions(place))
+    assert all(row.tags == () for row in lxmert_tsv.regions(place))
+    vocabulary = place.with_name("objects_vocab.txt")
+    vocabulary.write_text("".join(f"thing {number},stuff\n" for number in range(most + 1)))
+    for row in lxmert_tsv.regions(place):
+        assert row.tags == tuple(f"thing {number}" for number in row.fields["objects_id"])
+    vocabulary.write_text("thing 0\n" * most)
+    with pytest.raises(CorpusError, match=f"object {most}, but objects_vocab.txt names {most}. Get its own"):
+        list(lxmert_tsv.regions(place))

@@ -16,6 +16,7 @@ from vlx.models.layers import Output
 from vlx.models.lxmert import HEADS
 from vlx.objectives import cross_entropy, soft_target_bce
 from vlx.objectives.pretraining import lxmert_losses
+from vlx.training.optim import Optim, Schedule, set_lr
 
 Batch = dict[str, Tensor]
 NAMES = {
@@ -33,6 +34,8 @@ STATES = {"pooled": "pooled_output", "text_hidden": "lang_output", "region_hidde
 
 def check(case: Path) -> None:
     config = json.loads((case / "config.json").read_text())
+    if "runs" in config:
+        return check_optimizer(load_file(case / "trajectory.safetensors"), config)
     expected = load_file(case / "expected.safetensors")
     sizes = {"num_attention_heads": config["num_attention_heads"]}
     if "all_ans" in config:
@@ -41,6 +44,29 @@ def check(case: Path) -> None:
     if "masked_lm_labels" in inputs:
         return check_pretraining(weights, batch_of(inputs), expected, sizes, inputs["visual_attention_mask"].bool())
     check_fine_tuning(weights, batch_of(inputs), expected, sizes)
+
+
+def check_optimizer(expected: Batch, config: dict[str, Any]) -> None:
+    """BertAdam step by step: clipping, learning rate, both weights after each."""
+    for run in config["runs"]:
+        prefix = f"{run['name']}."
+        own = {name.removeprefix(prefix): expected[name] for name in expected if name.startswith(prefix)}
+        weights = nn.ParameterList([own["w0"], own["b0"]])
+        optimizer = Optim("lxmert_adam", config["weight_decay"], config["e"]).build(weights, run["lr"])
+        optimizer.param_groups[0]["betas"] = config["b1"], config["b2"]
+        total = run.get("t_total", 0)
+        schedule = Schedule("linear" if total else "constant", run.get("warmup", 0) * total, total)
+        for step in range(run["steps"]):
+            for weight, name in zip(weights, ("grads_w", "grads_b"), strict=True):
+                weight.grad = own[name][step].clone()
+            if run["clip_grad_norm"]:
+                nn.utils.clip_grad_norm_(weights, run["clip_grad_norm"])
+            set_lr(optimizer, run["lr"] * schedule.factor(step))
+            optimizer.step()
+            for weight, name in zip(weights, "wb", strict=True):
+                close(weight, own[name][step], f"{run['name']} {name} after step {step}", atol=1e-6)
+            after = torch.tensor(run["lr"] * schedule.factor(step + 1))
+            close(after, own["lr_after"][step], f"{run['name']} rate after step {step}", atol=1e-8)
 
 
 def batch_of(inputs: Batch) -> Batch:

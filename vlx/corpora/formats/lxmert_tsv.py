@@ -4,7 +4,8 @@ LXMERT      img_id img_h img_w objects_id objects_conf attrs_id attrs_conf num_b
 bottom-up   image_id image_w image_h num_boxes boxes features
 
 Parted by tabs, LF or CRLF; a first row of names may give another order. Arrays are base64 of little-endian numbers,
-boxes in pixels. Plain or gzip, whatever the file's name says.
+boxes in pixels. Plain or gzip, whatever the file's name says. If objects_vocab.txt lies beside, as of the detector's
+repository, a name a line, the objects' names are the picture's tags.
 """
 
 import binascii
@@ -30,7 +31,7 @@ LONGEST = 1 << 26  # bytes of a row; 36 regions of 2,048 numbers are 395,000
 
 def regions(path: Path) -> Iterator[Regions]:
     names: tuple[str, ...] = ()
-    width, seen = 0, set[str]()
+    width, seen, known = 0, set[str](), object_names(path.with_name("objects_vocab.txt"))
     for number, line in enumerate(lines(path), 1):
         where, cells = f"{path}:{number}", split(line)
         if not names:
@@ -45,9 +46,22 @@ def regions(path: Path) -> Iterator[Regions]:
             found = row.features.shape[1]
             raise CorpusError(f"{where}: features of {found} numbers, of {width} in the rows before. Is the row cut?")
         unique(row.image_id, seen, where, "image")
-        yield row
+        yield row._replace(tags=named(row, known)) if known and "objects_id" in row.fields else row
     if not seen:
         raise CorpusError(f"{path}: found no rows, expected one an image. Is the download complete?")
+
+
+def object_names(path: Path) -> list[str]:
+    """Of every class, the first where several are given; none where there is no such file."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+    return [line.partition(",")[0].strip() for line in lines]
+
+
+def named(row: Regions, known: list[str]) -> tuple[str, ...]:
+    ids = row.fields["objects_id"].tolist()
+    if max(ids) >= len(known):
+        raise CorpusError(f"{row.where}: object {max(ids)}, but objects_vocab.txt names {len(known):,}. Get its own.")
+    return tuple(known[number] for number in ids)
 
 
 def lines(path: Path) -> Iterator[bytes]:

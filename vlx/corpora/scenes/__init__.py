@@ -52,6 +52,8 @@ def write_sources(folder: Path, *, task: str, seed: int, size: int, difficulty: 
                 records += found
                 number += 1
     made.write(folder, splits)
+    if made.regions:
+        return made.regions(folder, regions)
     if not regions:  # the pictures are of another kind, and the task's own
         (folder / "images.tar").unlink()
         return

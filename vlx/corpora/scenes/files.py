@@ -7,8 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from vlx.corpora.formats.vilbert import GENOME_VAL
 from vlx.corpora.scenes import captions, nlvr_files, questions, statements
+from vlx.corpora.scenes import lxmert_files as lxmert
 from vlx.corpora.scenes import vilbert_files as vilbert
 from vlx.corpora.scenes.pictures import PARTS, SHAPES, SIDE, Difficulty, Picture, draw_pictures
 from vlx.corpora.scenes.records import PICTURES_OF_A_PART, Record, write_json, write_lines
@@ -25,6 +28,7 @@ class Task(NamedTuple):
     draw: Callable[[random.Random, str, int, str, Difficulty, int], Drawn]
     write: Callable[[Path, dict[str, list[Record]]], None]
     validation: int = 0  # examples of validation, where the format fixes how many
+    regions: Callable[[Path, dict[str, np.ndarray]], None] | None = None  # (folder, image id -> rows [R,D+6])
 
 
 def draw_statements(rng: random.Random, split: str, number: int, part: str, level: Difficulty, count: int) -> Drawn:
@@ -262,6 +266,13 @@ TASKS = {
     "guesswhat": Task("vilbert-guesswhat", GAMES, one_by_one(vilbert.say_guesses), vilbert.write_guesses),
     "guesswhat_pointing": Task(
         "vilbert-guesswhat-pointing", GAMES, one_by_one(vilbert.say_dialogues, least=3), vilbert.write_dialogues
+    ),
+    "pretrain": Task(
+        "lxmert-pretrain",
+        lxmert.SPLITS,
+        one_by_one(lxmert.say_all, name=lxmert.name_of),
+        lxmert.write_texts,
+        regions=lxmert.write_regions,
     ),
     "vcr_q2a": Task("vilbert-vcr-q2a", PLAIN, VCR, vilbert.write_vcr),
     "vcr_qa2r": Task("vilbert-vcr-qa2r", PLAIN, VCR, vilbert.write_vcr),
