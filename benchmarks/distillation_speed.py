@@ -122,7 +122,7 @@ def masked_views(batch: Batch) -> dict[str, Batch]:
 
 
 def looping(model: nn.Module, lr: float) -> AdamW:
-    return AdamW(parameter_groups(model, DECAY), lr, foreach=False, fused=False)
+    return AdamW(parameter_groups(model.named_parameters(), DECAY), lr, foreach=False, fused=False)
 
 
 def update(model: nn.Module, optimizer: AdamW, lr: float) -> None:

@@ -83,7 +83,9 @@ def fused_against_default(repeats: int) -> None:
     model = Oscar(OscarConfig(vocab_size=1000, img_feature_dim=2054))
     for weight in model.parameters():
         weight.grad = torch.randn_like(weight) * 1e-3
-    default, fused = (AdamW(parameter_groups(model, 0.01), 1e-5, fused=choice) for choice in (None, True))
+    default, fused = (
+        AdamW(parameter_groups(model.named_parameters(), 0.01), 1e-5, fused=choice) for choice in (None, True)
+    )
     ratio(
         f"fused against default AdamW, {sum(p.numel() for p in model.parameters()) / 1e6:.0f} M",
         default.step,

@@ -21,7 +21,7 @@ from vlx.objectives import Objective
 from vlx.progress import meter
 from vlx.training.batching import TrainingData
 from vlx.training.device import accelerator_for
-from vlx.training.optim import Optim, Schedule, set_lr
+from vlx.training.optim import Group, Optim, Schedule, optimizers_of
 from vlx.training.reptile import Reptile
 from vlx.training.state import Progress, load_checkpoint, save_checkpoint, save_weights
 from vlx.workspace import write_json
@@ -43,14 +43,15 @@ class Trainer:
     """Model, optimizer, hook and position. `step` makes one update from one global batch."""
 
     def __init__(
-        self, model: nn.Module, objective: Objective, cfg: TrainFields, *, total: int, hook: Reptile | None = None
-    ) -> None:
+        self, model: nn.Module, objective: Objective, cfg: TrainFields, *, total: int, hook: Reptile | None = None,
+        groups: Sequence[Group] = (),
+    ) -> None:  # fmt: skip
+        """groups: of the weights; without any, all of them are one, `model`."""
         self.accelerator = accelerator_for(cfg.precision)
-        optimizer = optim_of(cfg).build(model, cfg.lr)
-        self.schedule = schedule_of(cfg, total)
-        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        self.groups = groups or (whole(cfg, total),)
+        self.modules, self.optimizers = {"model": model}, optimizers_of(model, self.groups)
+        self.model, *self.prepared = self.accelerator.prepare(model, *self.optimizers.values())
         self.objective, self.cfg, self.total, self.hook = objective, cfg, total, hook
-        self.modules, self.optimizers = {"model": model}, {"model": optimizer}
         if hook:
             self.modules["teacher"], self.optimizers["teacher"] = hook.teacher, hook.optimizer
         self.progress = Progress()
@@ -86,10 +87,16 @@ class Trainer:
     def update(self, loss: float) -> None:
         if not math.isfinite(loss):
             raise TrainingError(f"the loss is {loss} at step {self.progress.step + 1}; lower lr={self.cfg.lr:g}.")
-        set_lr(self.optimizer, self.cfg.lr * self.schedule.factor(self.progress.step))
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        for group, optimizer in zip(self.groups, self.prepared, strict=True):
+            group.set_lr(optimizer, self.progress.step)
+            optimizer.step()
+            optimizer.zero_grad()
         self.progress.step += 1
+
+    def rates(self) -> dict[str, float]:
+        """The learning rate of every group in the last step."""
+        names = {group.name: "lr" if group.name == "model" else f"lr_{group.name}" for group in self.groups}
+        return {label: self.optimizers[name].param_groups[0]["lr"] for name, label in names.items()}
 
     def add(self, metrics: dict[str, float]) -> None:
         sums = self.progress.sums
@@ -99,6 +106,7 @@ class Trainer:
 def fit(
     model: nn.Module, objective: Objective, train: TrainingData, validate: Validate, cfg: TrainFields,
     run: tracking.Run, *, folder: Path, title: str, metric: str = "accuracy", hook: Reptile | None = None,
+    groups: Sequence[Group] = (),
 ) -> Best:  # fmt: skip
     """Train `model` in place and leave it with its best weights; a hook's teacher keeps its last.
 
@@ -106,7 +114,7 @@ def fit(
     """
     if (folder / "done.json").is_file():
         return restore_best(folder, model, hook)
-    trainer = Trainer(model, objective, cfg, total=total_steps(cfg, train), hook=hook)
+    trainer = Trainer(model, objective, cfg, total=total_steps(cfg, train), hook=hook, groups=groups)
     torch.manual_seed(cfg.seed + trainer.accelerator.process_index)  # dropout
     trainer.progress = load_checkpoint(folder, trainer.modules, trainer.optimizers) or trainer.progress
     train_to_end(trainer, train, validate, run, folder=folder, title=title, metric=metric)
@@ -120,6 +128,11 @@ def optim_of(cfg: TrainFields) -> Optim:
 
 def schedule_of(cfg: TrainFields, total: int) -> Schedule:
     return Schedule(cfg.schedule, cfg.warmup_steps or round(cfg.warmup_ratio * total), total)
+
+
+def whole(cfg: TrainFields, total: int) -> Group:
+    """All weights."""
+    return Group("model", optim_of(cfg), cfg.lr, schedule_of(cfg, total))
 
 
 def total_steps(cfg: TrainFields, train: TrainingData) -> int:
@@ -174,7 +187,8 @@ def after_step(
     if step % cfg.log_every == 0 or last:
         count = (step - 1) % cfg.log_every + 1
         means = {f"train/{name}": value / count for name, value in progress.sums.items()}
-        run.log_metrics(means | {"train/lr": trainer.optimizer.param_groups[0]["lr"]} | speed.read(), step=step)
+        rates = {f"train/{name}": rate for name, rate in trainer.rates().items()}
+        run.log_metrics(means | rates | speed.read(), step=step)
         progress.sums = {}
     if step % cfg.eval_every == 0 or last:
         scores = validate(trainer.model)

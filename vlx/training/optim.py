@@ -1,11 +1,14 @@
 """Optimizers, parameter groups and the learning-rate schedule (specs: Oscar c.1)."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
-from torch.optim import Adamax, AdamW, Optimizer
+from torch.optim import SGD, Adamax, AdamW, Optimizer
+
+Named = Iterable[tuple[str, nn.Parameter]]
+DROP = 0.1  # of the learning rate at a milestone
 
 
 class BertAdamW(Optimizer):
@@ -52,9 +55,9 @@ class BertAdamW(Optimizer):
         weight.mul_(1.0 if self.decay_first else kept)
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+def parameter_groups(weights: Named, weight_decay: float) -> list[dict[str, Any]]:
     """Two groups: decayed weights, and biases and LayerNorm weights without decay."""
-    named = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
+    named = [(name, weight) for name, weight in weights if weight.requires_grad]
     free = [weight for name, weight in named if "bias" in name or "LayerNorm.weight" in name]
     kept = [weight for name, weight in named if not ("bias" in name or "LayerNorm.weight" in name)]
     return [{"params": kept, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
@@ -62,18 +65,22 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 
 class Optim(NamedTuple):
     """adamw: torch's, fused (x3.8 on a CPU); bert_adamw: the originals'; bert_adam: the same without correction of the
-    averages' bias; lxmert_adam: that, which decays before the step, and every weight; adamax: torch's."""
+    averages' bias; lxmert_adam: that, which decays before the step, and every weight; adamax: torch's; sgd: torch's,
+    which decays every weight."""
 
     name: str
     weight_decay: float
     eps: float = 1e-8
+    momentum: float = 0.0  # of sgd
 
-    def build(self, model: nn.Module, lr: float) -> Optimizer:
+    def build(self, weights: Named, lr: float) -> Optimizer:
+        trained = [(name, weight) for name, weight in weights if weight.requires_grad]
+        every = {"params": [weight for _, weight in trained], "weight_decay": self.weight_decay}
+        if self.name == "sgd":
+            return SGD([every], lr, momentum=self.momentum)
         if self.name == "lxmert_adam":
-            weights = [weight for weight in model.parameters() if weight.requires_grad]
-            group = {"params": weights, "weight_decay": self.weight_decay}
-            return BertAdamW([group], lr, eps=self.eps, correct_bias=False, decay_first=True)
-        groups = parameter_groups(model, self.weight_decay)
+            return BertAdamW([every], lr, eps=self.eps, correct_bias=False, decay_first=True)
+        groups = parameter_groups(trained, self.weight_decay)
         if self.name in ("bert_adamw", "bert_adam"):
             return BertAdamW(groups, lr, eps=self.eps, correct_bias=self.name == "bert_adamw")
         return (
@@ -82,18 +89,41 @@ class Optim(NamedTuple):
 
 
 class Schedule(NamedTuple):
-    """linear: up during warm-up, then down to 0 at `total`; constant: up, then level. Lengths in steps."""
+    """linear: up during warm-up, then down to 0 at `total`; constant: up, then level. From each milestone on a tenth.
+    Lengths in steps."""
 
     name: str
     warmup: float
     total: int
+    milestones: tuple[int, ...] = ()
 
     def factor(self, step: int) -> float:
         """On the peak learning rate of update `step`, from 0."""
         if step < self.warmup:
             return step / max(1, self.warmup)
         falling = max(0.0, (self.total - step) / max(1, self.total - self.warmup))
-        return falling if self.name == "linear" else 1.0
+        return (falling if self.name == "linear" else 1.0) * DROP ** sum(step >= at for at in self.milestones)
+
+
+class Group(NamedTuple):
+    """Weights that have an optimizer and a schedule of their own: those with `part` in their names."""
+
+    name: str
+    optim: Optim
+    lr: float
+    schedule: Schedule
+    part: str = ""
+
+    def set_lr(self, optimizer: Optimizer, step: int) -> None:
+        set_lr(optimizer, self.lr * self.schedule.factor(step))
+
+
+def optimizers_of(model: nn.Module, groups: Sequence[Group]) -> dict[str, Optimizer]:
+    """One a group, by its name; a weight is of the first group that it fits."""
+    named: dict[str, list[tuple[str, nn.Parameter]]] = {group.name: [] for group in groups}
+    for name, weight in model.named_parameters():
+        named[next(group.name for group in groups if group.part in name)].append((name, weight))
+    return {group.name: group.optim.build(named[group.name], group.lr) for group in groups}
 
 
 def set_lr(optimizer: Optimizer, lr: float) -> None:

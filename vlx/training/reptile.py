@@ -39,7 +39,7 @@ class Reptile:
     ) -> None:  # fmt: skip
         self.teacher, self.objective, self.max_grad_norm = teacher, objective, max_grad_norm
         self.meta_lr, self.inner_lr, self.optim, self.schedule = meta_lr, inner_lr, optim, schedule
-        self.optimizer = optim.build(teacher, meta_lr)
+        self.optimizer = optim.build(teacher.named_parameters(), meta_lr)
         self.fast: nn.Module | None = None
         self.targets = self.map_parameters(student, strategy)
 
@@ -70,7 +70,7 @@ class Reptile:
         """A copy of the student and an optimizer without history, in the buffers of the last step if there was one."""
         if self.fast is None:
             self.fast = copy.deepcopy(student)
-            self.inner = self.optim.build(self.fast, self.inner_lr)
+            self.inner = self.optim.build(self.fast.named_parameters(), self.inner_lr)
             return self.fast, self.inner
         with torch.no_grad():
             for part in (nn.Module.parameters, nn.Module.buffers):

@@ -52,7 +52,8 @@ def check_optimizer(expected: Batch, config: dict[str, Any]) -> None:
         prefix = f"{run['name']}."
         own = {name.removeprefix(prefix): expected[name] for name in expected if name.startswith(prefix)}
         weights = nn.ParameterList([own["w0"], own["b0"]])
-        optimizer = Optim("lxmert_adam", config["weight_decay"], config["e"]).build(weights, run["lr"])
+        optim = Optim("lxmert_adam", config["weight_decay"], config["e"])
+        optimizer = optim.build(weights.named_parameters(), run["lr"])
         optimizer.param_groups[0]["betas"] = config["b1"], config["b2"]
         total = run.get("t_total", 0)
         schedule = Schedule("linear" if total else "constant", run.get("warmup", 0) * total, total)

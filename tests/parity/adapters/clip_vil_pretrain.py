@@ -1,0 +1,105 @@
+"""clip_vil/train_steps: two optimizers in one loop. The stages of pre-training are looked at as models are."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from tests.parity.adapters import clip_vil
+from vlx.config import FinetuneConfig
+from vlx.models.student import set_dropout
+from vlx.objectives import Losses
+from vlx.objectives.pretraining import lxmert_losses
+from vlx.training.loop import Trainer
+from vlx.training.optim import Group, Optim, Schedule
+
+Batch = dict[str, Tensor]
+ADAMS = {"": "bert_adamw", "torch_adamw.": "adamw"}  # what the numbers of a run begin with -> its optimizer
+
+
+def check(case: Path) -> None:
+    config = json.loads((case / "config.json").read_text())
+    if config["kind"] != "train_steps":
+        clip_vil.check(case)
+        return
+    inputs, expected = load_file(case / "inputs.safetensors"), load_file(case / "expected.safetensors")
+    batches = [batch_of(inputs, f"batch_{number}.") for number in range(config["hyper"]["batches_per_epoch"])]
+    for prefix, adam in ADAMS.items():
+        check_run(case / "weights.safetensors", config, batches, expected, prefix, adam)
+    assert not expected, f"nothing looked at {sorted(expected)}"
+
+
+def batch_of(inputs: Batch, prefix: str) -> Batch:
+    own = {name.removeprefix(prefix): tensor for name, tensor in inputs.items() if name.startswith(prefix)}
+    return clip_vil.batch_of(own)
+
+
+class Recorder:
+    """The objective: the plain sum of all losses. Notes them; `share` makes up for a window that is longer."""
+
+    def __init__(self) -> None:
+        self.losses: list[list[float]] = []
+        self.share = 1.0
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Losses:
+        losses = lxmert_losses(model(batch, heads=clip_vil.HEADS).scores, batch)
+        total = torch.stack(list(losses.values())).sum()
+        self.losses.append([float(total), *(float(losses[name]) for name in clip_vil.HEADS)])
+        return Losses(total * self.share)
+
+
+def check_run(
+    weights: Path, config: dict[str, Any], batches: list[Batch], expected: Batch, prefix: str, adam: str
+) -> None:
+    """All micro-batches in the original's windows: the last of an epoch, left over, joins the first of the next, and
+    each still counts one part in `gradient_accumulation_steps`. vlx ends its windows with the epoch."""
+    hyper, model, recorder = config["hyper"], clip_vil.clip_vil(weights, config), Recorder()
+    set_dropout(model, 0.0, 0.0)
+    start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    trainer, parts = trainer_of(model, recorder, config, adam), hyper["gradient_accumulation_steps"]
+    window, rates, norms = [], {"lr": [], "lr_vision": []}, []
+    for _ in range(hyper["epochs"]):
+        for number, batch in enumerate(batches, 1):
+            window.append(batch)
+            if number % parts == 0:
+                recorder.share = len(window) / parts
+                norms.append(trainer.step(window)["grad_norm"])
+                rates = {name: [*rates[name], rate] for name, rate in trainer.rates().items()}
+                window = []
+    for batch in window:  # the last one is not stepped, but seen
+        recorder(model, batch)
+    if not prefix:
+        for name, found in {"lr_adam": rates["lr"], "lr_sgd": rates["lr_vision"]}.items():
+            assert found == pytest.approx(expected.pop(name).tolist(), rel=1e-6), name
+    wanted = {"losses": recorder.losses, "grad_norm_before_clip": norms}
+    for name, found in wanted.items():
+        clip_vil.close(torch.tensor(found), expected.pop(prefix + name), prefix + name, atol=2e-5)
+    check_weights(model, start, config["unchanged_parameters"], expected, f"{prefix}final.")
+
+
+def trainer_of(model: nn.Module, objective: Recorder, config: dict[str, Any], adam: str) -> Trainer:
+    """The CNN by SGD, a tenth from each milestone on; all the rest by AdamW, after a warm-up of a broken number."""
+    hyper, total = config["hyper"], config["t_total"]
+    steps = hyper["batches_per_epoch"] // hyper["gradient_accumulation_steps"]  # of an epoch
+    sgd = Optim("sgd", hyper["sgd_weight_decay"], momentum=hyper["sgd_momentum"])
+    drops = Schedule("constant", 0, total, tuple(steps * epoch for epoch in hyper["schedule"]))
+    falling = Schedule("linear", hyper["warmup_ratio"] * total, total)
+    groups = [
+        Group("vision", sgd, hyper["sgd_lr"], drops, part="visual_model"),
+        Group("model", Optim(adam, hyper["weight_decay"], 1e-6), hyper["lr"], falling),
+    ]
+    cfg = FinetuneConfig(precision="fp32", max_grad_norm=hyper["max_grad_norm"])
+    return Trainer(model, objective, cfg, total=total, groups=groups)
+
+
+def check_weights(model: nn.Module, start: Batch, unchanged: list[str], expected: Batch, prefix: str) -> None:
+    weights = model.state_dict()
+    for name in [name for name in expected if name.startswith(prefix)]:
+        own = name.removeprefix(prefix)
+        clip_vil.close(weights[own], expected.pop(name), name, atol=1e-5, rtol=1e-3)
+    for name in unchanged:
+        assert torch.equal(weights[name], start[name]), name
