@@ -212,10 +212,8 @@ def test_warm_up_is_a_number_of_steps_or_a_share_of_them() -> None:
 def test_the_first_step_with_and_without_correction_of_bias(name: str, moved: float) -> None:
     """g=2: m = 0.1 g = 0.2, v = 0.001 g^2 = 0.004; m / sqrt(v) = 0.1 / sqrt(0.001) = 3.162, corrected 1."""
     layer = torch.nn.Linear(1, 1, bias=False)
-    before, optimizer = (
-        layer.weight.item(),
-        Optim(name, weight_decay=0.0, eps=1e-12).build(layer.named_parameters(), 0.01),
-    )
+    before, optim = layer.weight.item(), Optim(name, weight_decay=0.0, eps=1e-12)
+    optimizer = optim.build(layer.named_parameters(), 0.01)
     layer.weight.grad = torch.full((1, 1), 2.0)
     optimizer.step()
     assert before - layer.weight.item() == pytest.approx(0.01 * moved, rel=1e-4)

@@ -175,6 +175,11 @@ class PretrainConfig(PretrainFields, TrainFields, ModelFields, DataFields):
 
     task: str = option("pretrain", "whose texts and pictures", choices=("pretrain", "captions", *TASKS))
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.stop_epoch > self.epochs:
+            raise ConfigError(f"stop_epoch={self.stop_epoch}: expected at most epochs={self.epochs}.")
+
 
 @dataclass(frozen=True, kw_only=True)
 class DistillConfig(TrainFields, ModelFields, DataFields):

@@ -4,17 +4,19 @@ import re
 from dataclasses import dataclass
 
 from vlx.errors import ConfigError
-from vlx.options import Config, option
+from vlx.options import option
+from vlx.pixel_options import PixelFields
 
 PRETRAINING = {  # what each system may learn in pre-training
     "lxmert": ("words", "matched", "objects", "attributes", "features", "answers"),
     "vilbert": ("words", "matched", "regions"),
+    "clip_vil": ("words", "matched", "answers"),
     "oscar": ("words", "matched"),
 }
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainFields(Config):
+class PretrainFields(PixelFields):
     """What pre-training learns, and how much is hidden."""
 
     model: str = option("lxmert", "the system", choices=tuple(PRETRAINING))
@@ -34,6 +36,7 @@ class PretrainFields(Config):
     negatives: int = option(128, "regions among which it is, of visual_target=2", low=2)
     object_classes: int = option(0, "of the detector; 0: as many as the corpus shows", low=0)
     attribute_classes: int = option(0, "the same of attributes", low=0)
+    stop_epoch: int = option(0, "epochs after which training ends, with the schedule of all; 0: none", low=0)
     fixed_text_layers: int = option(0, "ViLBERT's first text layers, and embeddings, which stay as they are", low=0)
 
     def __post_init__(self) -> None:
@@ -48,6 +51,10 @@ class PretrainFields(Config):
                 raise ConfigError(f"loss_weights: {name}={number}: expected a number of at least 0.")
         if self.fixed_text_layers and self.model != "vilbert":
             raise ConfigError(f"fixed_text_layers={self.fixed_text_layers}: expected model=vilbert.")
+        if self.pixel_options() and self.model != "clip_vil":
+            raise ConfigError(f"{self.pixel_options()[0]}: of systems that read pictures; expected model=clip_vil.")
+        if self.weights and self.clip:
+            raise ConfigError(f"weights={self.weights}, clip={self.clip}: expected one of them.")
 
     def chosen(self) -> list[str]:
         """The objectives that were named."""

@@ -132,6 +132,10 @@ def test_a_file_without_positions_gives_a_model_without_them(tmp_path: Path) -> 
 
 @pytest.fixture
 def parts(tmp_path: Path) -> tuple[Path, Path, ClipVil]:
+    return write_parts(tmp_path)
+
+
+def write_parts(folder: Path) -> tuple[Path, Path, ClipVil]:
     """CLIP's weights as OpenAI names them, in half precision, BERT's with the oldest names; whom they are of."""
     model = build(unused_weights=True)
     given = model.state_dict()
@@ -142,7 +146,7 @@ def parts(tmp_path: Path) -> tuple[Path, Path, ClipVil]:
     bert = {name: tensor for name, tensor in given.items() if not name.startswith(visual) and name not in TIED}
     bert = {name.replace("LayerNorm.weight", "LayerNorm.gamma"): tensor for name, tensor in bert.items()}
     bert["bert.embeddings.position_ids"] = torch.arange(40)[None]
-    return write(tmp_path / "RN50.pth", clip), write(tmp_path / "pytorch_model.bin", bert), model
+    return write(folder / "RN50.pth", clip), write(folder / "pytorch_model.bin", bert), model
 
 
 def test_a_new_model_begins_with_clips_grid_and_berts_words_layers_and_heads(parts: tuple[Path, Path, ClipVil]) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from transformers import AutoModel
 
 from vlx.errors import ConfigError
-from vlx.models.clip_vil import ClipVil, ClipVilConfig, draw_places
+from vlx.models.clip_vil import ClipVil, ClipVilConfig
 from vlx.models.student import set_dropout, student_from
 
 Batch = dict[str, Tensor]
@@ -94,17 +94,6 @@ def test_a_mask_of_the_grid_follows_the_kept_places(model: ClipVil) -> None:
     mask = torch.tensor([[True, False, True, True, True, True]])
     both = model(batch | {"kept_places": kept, "grid_mask": mask})
     torch.testing.assert_close(both.pooled, model(batch | {"kept_places": torch.tensor([[4, 2]])}).pooled)
-
-
-def test_drawn_places_are_different_ones_of_the_generator_and_all_equally_likely() -> None:
-    drawn = draw_places(6000, 8, keep=2, generator=torch.Generator().manual_seed(0))
-    assert drawn.shape == (6000, 2) and (drawn[:, 0] != drawn[:, 1]).all()
-    counts = drawn.flatten().bincount(minlength=8)
-    assert (counts - 1500).abs().max() < 180  # 1500 = 12000 / 8; deviation sqrt(12000 * 1/8 * 7/8) = 36
-    again = draw_places(6000, 8, keep=2, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(drawn, again)
-    with pytest.raises(ConfigError, match="kept places=9: expected at most the 8"):
-        draw_places(1, 8, keep=9, generator=torch.Generator())
 
 
 def test_a_place_says_its_row_by_the_table_called_x_and_its_column_by_y(model: ClipVil) -> None:

@@ -77,7 +77,8 @@ def load_clip_vil(
 
 
 def start_clip_vil(clip: Path, bert: Path, **changes: Any) -> Loaded:
-    """To pre-train: CLIP's grid (OpenAI's file or open_clip's), BERT's text side with both heads; the rest is drawn."""
+    """To pre-train: CLIP's grid (OpenAI's file or open_clip's), BERT's text side with both heads; the rest is drawn
+    before, while the original draws it after, over some of CLIP's weights too."""
     weights = {original_name(name): tensor for name, tensor in read_weights(bert).items()}
     weights |= {tied: weights[name] for tied, name in TIED.items() if name in weights}
     weights |= {CLIP + name: tensor for name, tensor in read_clip(clip).items()}

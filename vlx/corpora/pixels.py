@@ -49,15 +49,15 @@ def fit(picture: Image.Image, *, shortest: int = SHORTEST, longest: int = LONGES
     return frame
 
 
-def normalized(picture: Image.Image) -> Tensor:
-    """An RGB picture as [3,H,W], each channel of mean 0 and deviation 1 over CLIP's training pictures."""
-    values = torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255  # [H,W,3] -> [3,H,W]
+def normalized(rows: np.ndarray) -> Tensor:
+    """An RGB picture [H,W,3] of bytes as [3,H,W], each channel of mean 0 and deviation 1 over CLIP's pictures."""
+    values = torch.tensor(rows).permute(2, 0, 1).float() / 255  # [H,W,3] -> [3,H,W]
     return (values - torch.tensor(CLIP_MEAN)[:, None, None]) / torch.tensor(CLIP_STD)[:, None, None]
 
 
 def pixels(picture: Image.Image, *, shortest: int = SHORTEST, longest: int = LONGEST) -> Tensor:
     """[3,H,W] of the canvas, normalised after padding: black margins are not zero. The model sees them as picture."""
-    return normalized(fit(picture, shortest=shortest, longest=longest))
+    return normalized(np.array(fit(picture, shortest=shortest, longest=longest)))
 
 
 def stack(images: Sequence[Tensor]) -> Tensor:

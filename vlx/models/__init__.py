@@ -14,6 +14,7 @@ from vlx.models.heads import Head, Sizes, Targets
 SYSTEMS: dict[str, ModuleType] = {"oscar": oscar, "lxmert": lxmert, "vilbert": vilbert}
 TOWERS: dict[str, ModuleType] = {"dual": dual}  # the same, for retrieval alone: each side is read by itself
 PIXELS: dict[str, ModuleType] = {"clip_vil": clip_vil, "vle": vle}  # those that read pictures
+EVERY = SYSTEMS | TOWERS | PIXELS
 HEADS = {"oscar": "classifier.", "lxmert": "logit_fc.", "vilbert": "answer."}  # what the head's weights begin with
 
 __all__ = ["PIXELS", "SYSTEMS", "TOWERS", "Head", "Sizes", "Targets", "build", "for_pretraining", "with_new_head"]
@@ -21,7 +22,7 @@ __all__ = ["PIXELS", "SYSTEMS", "TOWERS", "Head", "Sizes", "Targets", "build", "
 
 def build(system: str, head: Head, sizes: Sizes, *, seed: int) -> PreTrainedModel:
     """A new model with weights drawn from `seed`."""
-    return drawn(AutoModel, (SYSTEMS | TOWERS)[system].configure(head, sizes), seed)
+    return drawn(AutoModel, EVERY[system].configure(head, sizes), seed)
 
 
 def drawn(auto: type, config: PretrainedConfig, seed: int) -> PreTrainedModel:
@@ -37,7 +38,7 @@ def for_pretraining(
     the rest is drawn from `seed`. `options`: of the configuration, what else this stage sets."""
     model = start if isinstance(start, PreTrainedModel) else build(system, Head("classify", 2), start, seed=seed)
     config = copy.deepcopy(model.config)
-    for name, value in (SYSTEMS[system].with_targets(targets) | options).items():
+    for name, value in (EVERY[system].with_targets(targets) | options).items():
         setattr(config, name, value)
     fresh = drawn(AutoModelForPreTraining, config, seed)
     shapes = {name: weight.shape for name, weight in fresh.state_dict().items()}

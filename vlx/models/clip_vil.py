@@ -6,14 +6,15 @@ many as are kept; C = 32 * vision_width channels. Every place is attended, also 
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, AutoModelForPreTraining, PretrainedConfig, PreTrainedModel
 
 from vlx.errors import ConfigError
 from vlx.models.clip_resnet import HEAD_WIDTH, STRIDE, ClipResNet, tokens
-from vlx.models.heads import WordHead, answer_head
+from vlx.models.heads import Head, Sizes, Targets, WordHead, answer_head, guessed
 from vlx.models.layers import Embeddings, Layer, Output
 
 HEADS = {  # by name: where the original keeps it
@@ -21,6 +22,7 @@ HEADS = {  # by name: where the original keeps it
     "matched": "cls.seq_relationship",
     "answers": "answer_head",
 }
+VISION = "visual_model"  # in the names of the weights of CLIP's network
 TIED = {"cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight"}
 
 
@@ -73,7 +75,8 @@ class GridEmbeddings(nn.Module):
 
 
 class GridPositions(nn.Module):
-    """Adds what a place's row and its column say: [B,C,h,w] -> [B,C,h,w]. The original calls the rows x."""
+    """Adds what a place's row and its column say: [B,C,h,w] -> [B,C,h,w]. The original calls the rows x, and adds
+    in place, which in fp32 breaks its backward pass."""
 
     def __init__(self, config: ClipVilConfig) -> None:
         super().__init__()
@@ -209,8 +212,8 @@ class ClipVil(PreTrainedModel):
         """Score a batch with `heads`, or with the configuration's first; logits are the first one's.
 
         batch: input_ids and text_mask [B,T], optional token_type_ids [B,T]; pixels [B,3,H,W], sides multiples of 32;
-        optional kept_places [B,K], those of the grid that the layers see (see draw_places); optional grid_mask [B,h*w],
-        False: not attended. region_hidden are the places seen, [B,G,H].
+        optional kept_places [B,K], those of the grid that the layers see; optional grid_mask [B,h*w], False: not
+        attended; optional word_places, where alone words are guessed. region_hidden are the places seen, [B,G,H].
         """
         if len(batch["input_ids"]) != len(batch["pixels"]):
             found = f"{len(batch['input_ids'])} texts and {len(batch['pixels'])} pictures"
@@ -221,13 +224,14 @@ class ClipVil(PreTrainedModel):
         states = bert.encoder(torch.cat([text, places], 1), mask)
         text, places = states[-1][:, : text.shape[1]], states[-1][:, text.shape[1] :]
         pooled = bert.pooler["dense"](text[:, 0])
-        scores = {name: self.score(name, pooled, text) for name in heads or self.config.heads[:1]}
+        told = guessed(text, batch)
+        scores = {name: self.score(name, pooled, told) for name in heads or self.config.heads[:1]}
         kept = tuple(states) if output_hidden_states else ()
         attentions = bert.encoder.attentions(states, mask) if output_attentions else ()
         return Output(next(iter(scores.values())), pooled, text, places, kept, attentions, scores)
 
     def score(self, name: str, pooled: Tensor, text: Tensor) -> Tensor:
-        """words [B,T,V], matched [B,2] (1: they belong together), answers [B,A]."""
+        """words [B,T,V] or [K,V], matched [B,2] (1: they belong together), answers [B,A]."""
         return self.get_submodule(HEADS[name])(text if name == "words" else pooled)
 
 
@@ -235,12 +239,27 @@ def channels(config: ClipVilConfig) -> int:
     return STRIDE * config.vision_width
 
 
-def draw_places(images: int, places: int, *, keep: int, generator: torch.Generator) -> Tensor:
-    """[images,keep] different places of each grid, all equally likely: what pre-training shows of a picture."""
-    if keep > places:
-        raise ConfigError(f"kept places={keep}: expected at most the {places} of a picture's grid.")
-    return torch.rand(images, places, generator=generator).argsort(1)[:, :keep]
+def configure(head: Head, sizes: Sizes) -> ClipVilConfig:
+    """A new model for any head."""
+    return ClipVilConfig(
+        vocab_size=sizes.vocab_size, max_position_embeddings=sizes.positions, hidden_size=sizes.hidden,
+        num_hidden_layers=sizes.layers, num_attention_heads=sizes.heads, intermediate_size=sizes.intermediate,
+        vision_layers=sizes.vision_layers, vision_width=sizes.vision_width, initializer_range=sizes.initializer_range,
+        hidden_dropout_prob=sizes.dropout, attention_probs_dropout_prob=sizes.attention_dropout, **with_head(head),
+    )  # fmt: skip
+
+
+def with_head(head: Head) -> dict[str, Any]:
+    """The options of a configuration that are the head's."""
+    return {"heads": ["answers"], "num_labels": head.labels}
+
+
+def with_targets(targets: Targets) -> dict[str, Any]:
+    """The options of a configuration that are pre-training's."""
+    answers = {"num_labels": targets.answers} if targets.answers else {}
+    return {"heads": ["words", "matched", *(["answers"] if answers else [])]} | answers
 
 
 AutoConfig.register(ClipVilConfig.model_type, ClipVilConfig)
-AutoModel.register(ClipVilConfig, ClipVil)
+for auto in (AutoModel, AutoModelForPreTraining):
+    auto.register(ClipVilConfig, ClipVil)

@@ -17,7 +17,7 @@ class Head(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """Of a new model. region_layers, cross_layers: of the systems that have such."""
+    """Of a new model. region_layers, cross_layers, vision_layers, vision_width: of the systems that have such."""
 
     vocab_size: int
     positions: int
@@ -33,6 +33,8 @@ class Sizes(NamedTuple):
     attention_dropout: float
     classifier: str
     classifier_scale: int = 2
+    vision_layers: tuple[int, ...] = ()
+    vision_width: int = 0
 
 
 class Targets(NamedTuple):

@@ -25,6 +25,7 @@ VILBERT = {"words": "words", "regions": "region_targets", "matched": "aligned"}
 SYSTEMS = {
     "lxmert": System({name: name for name in LXMERT}, {}, lxmert_losses),
     "vilbert": System(VILBERT, {"matched": "aligned"}, pretraining_losses),
+    "clip_vil": System({name: name for name in ("words", "matched", "answers")}, {}, lxmert_losses),
     "oscar": System({"words": "words", "matched": "matched"}, {}, lxmert_losses),
 }
 

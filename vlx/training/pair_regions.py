@@ -12,7 +12,7 @@ from vlx.corpora import Corpus
 from vlx.corpora.detections import overlaps
 from vlx.objectives.masking import exchange_regions, hide_regions
 from vlx.objectives.vilbert import draw_negatives
-from vlx.training.batching import epoch_batches
+from vlx.training.batching import epoch_batches, sorted_batches
 
 Batch = dict[str, Tensor]
 ANY_SIZE = (1_000, 1_000)  # of a picture of which the source does not tell
@@ -36,8 +36,13 @@ class Regions:
         counts = {image: min(self.corpus.num_regions(image), self.max_regions) for image in dict.fromkeys(images)}
         return np.array([counts[image] for image in images])
 
-    def epoch_batches(self, lengths: np.ndarray, batch_size: int, *, seed: int, epoch: int) -> list[list[int]]:
+    def epoch_batches(
+        self, images: Sequence[str], lengths: np.ndarray, batch_size: int, *, seed: int, epoch: int
+    ) -> list[list[int]]:
         return epoch_batches(lengths, batch_size, seed=seed, epoch=epoch)
+
+    def ordered_batches(self, images: Sequence[str], lengths: np.ndarray, batch_size: int) -> list[list[int]]:
+        return sorted_batches(lengths, batch_size)
 
     def batch(self, images: Sequence[str], draws: Sequence[Random]) -> Batch:
         """regions [B,R,D], boxes [B,R,4], region_mask [B,R]; where the system guesses regions, masked_regions [B,R] and

@@ -6,6 +6,7 @@ batch. The text's side is here; a picture's side is another's, Regions' or one o
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from random import Random
 from typing import NamedTuple, Protocol
 
@@ -45,7 +46,15 @@ class PictureSide(Protocol):
         """Tensors of these pictures; draws: of each example its own, after those of its text."""
         ...
 
-    def epoch_batches(self, lengths: np.ndarray, batch_size: int, *, seed: int, epoch: int) -> list[list[int]]: ...
+    def epoch_batches(
+        self, images: Sequence[str], lengths: np.ndarray, batch_size: int, *, seed: int, epoch: int
+    ) -> list[list[int]]:
+        """Of examples with these pictures and lengths: shuffled, those of a batch alike."""
+        ...
+
+    def ordered_batches(self, images: Sequence[str], lengths: np.ndarray, batch_size: int) -> list[list[int]]:
+        """Every example once."""
+        ...
 
 
 class Text(NamedTuple):
@@ -85,7 +94,16 @@ class Pairs:
         return len(self.texts)
 
     def epoch_batches(self, batch_size: int, *, seed: int, epoch: int) -> list[list[int]]:
-        return self.side.epoch_batches(self.lengths, batch_size, seed=seed, epoch=epoch)
+        return self.side.epoch_batches(self.images, self.lengths, batch_size, seed=seed, epoch=epoch)
+
+    def ordered_batches(self, batch_size: int) -> list[list[int]]:
+        """For validation: every example once."""
+        return self.side.ordered_batches(self.images, self.lengths, batch_size)
+
+    @cached_property
+    def images(self) -> list[str]:
+        """The picture of every example."""
+        return [text.image_id for text in self.texts]
 
     def fixed_batch(self, indices: Sequence[int]) -> Batch:
         """For validation: the same is hidden every time."""

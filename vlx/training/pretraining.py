@@ -1,5 +1,6 @@
 """The stages of pre-training: what is learnt from which corpus, from where, and what is told of it."""
 
+import dataclasses
 import math
 from collections import defaultdict
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from torch import nn
 
 from vlx import checkpoints, models, tasks, tracking
 from vlx.checkpoints import Loaded, LoadReport
+from vlx.checkpoints.clip_vil import start_clip_vil
 from vlx.config import PretrainConfig
 from vlx.corpora import Corpus
 from vlx.errors import ConfigError
@@ -24,11 +26,13 @@ from vlx.objectives import Objective
 from vlx.objectives.stages import pretraining
 from vlx.pretrain_options import PRETRAINING
 from vlx.tokenization import WordPiece
-from vlx.training.batching import examples_of, reads_tags, sorted_batches
+from vlx.training.batching import examples_of, reads_tags
 from vlx.training.evaluation import EVAL_BATCH, parameters
-from vlx.training.loop import Validate, fit
+from vlx.training.loop import Validate, fit, total_steps, whole
+from vlx.training.optim import Group, Optim, Schedule
+from vlx.training.pair_pixels import Canvases, Pixels
 from vlx.training.pair_regions import Regions
-from vlx.training.pairs import Hiding, Pairs, open_pairs
+from vlx.training.pairs import Hiding, Pairs, PictureSide, open_pairs
 from vlx.training.recipes import log_inputs, reading, sizes_of, take_answers
 from vlx.training.results import Result, prefixed
 
@@ -54,8 +58,9 @@ def pretrain(cfg: PretrainConfig, corpus: Corpus, run: tracking.Run, *, title: s
     before = report(start.model)
     run.log_metrics(prefixed("test", before), step=0)
     best = fit(
-        start.model, objective, train, validate, cfg, run, folder=run.folder / "training", title=title, metric=METRIC
-    )
+        start.model, objective, train, validate, until(cfg), run,
+        folder=run.folder / "training", title=title, metric=METRIC, groups=groups_of(cfg, train),
+    )  # fmt: skip
     after = report(start.model)
     run.log_metrics(prefixed("test", after), step=best.step)
     if "words" in names:
@@ -108,9 +113,16 @@ def start_from(cfg: PretrainConfig, corpus: Corpus, names: Sequence[str]) -> Loa
         if given.meta["task"] == checkpoints.PRETRAINED and given.meta["answers"] and targets.answers:
             take_answers(model, given.model, (given.meta["answers"], corpus.answers(cfg.task)))
         words, report = given.words, given.report
+    elif cfg.clip:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(cfg.seed)
+            model, report = start_clip_vil(Path(cfg.clip), Path(cfg.bert))
+        model = models.for_pretraining(cfg.model, targets, model, seed=cfg.seed)
+        words = WordPiece.load(Path(cfg.vocab) if cfg.vocab else Path(cfg.bert).parent / "vocab.txt")
     else:
         words, report = vocabulary(cfg, corpus), LoadReport("from scratch")
-        model = models.for_pretraining(cfg.model, targets, sizes_of(cfg, words, corpus), seed=cfg.seed, **fixed)
+        sizes = sizes_of(cfg, words, corpus)._replace(vision_layers=cfg.stages(), vision_width=cfg.vision_width)
+        model = models.for_pretraining(cfg.model, targets, sizes, seed=cfg.seed, **fixed)
     return Loaded(model, words, meta_of(cfg, corpus, names, stage), report)
 
 
@@ -118,7 +130,11 @@ def meta_of(cfg: PretrainConfig, corpus: Corpus, names: Sequence[str], stage: in
     meta: dict[str, Any] = {"system": cfg.model, "task": checkpoints.PRETRAINED, "num_images": 1, "stage": stage}
     meta |= {"answers": corpus.answers(cfg.task) if "answers" in names else [], "soft_targets": False}
     meta |= {"tags": reads_tags(cfg), "max_text_tokens": cfg.max_text_tokens, "max_regions": cfg.max_regions}
-    meta |= {"detector": corpus.detector, "region_dim": corpus.region_dim, "data_fingerprint": corpus.fingerprint}
+    meta |= {
+        "detector": corpus.detector,
+        "region_dim": 0 if cfg.model in models.PIXELS else corpus.region_dim,
+        "data_fingerprint": corpus.fingerprint,
+    }
     return meta | {"objectives": list(names)}
 
 
@@ -148,22 +164,47 @@ def open_splits(cfg: PretrainConfig, corpus: Corpus, words: WordPiece) -> tuple[
     images = [image for found in examples_of(corpus, cfg.task, learnt)["image_ids"] for image in found]
     swapped = cfg.swapped if not cfg.chosen() or "matched" in cfg.chosen() else 0.0
     hiding = Hiding(cfg.word_mask, swapped, cfg.only_matched)
-    side = Regions(
-        corpus, cfg.model, list(dict.fromkeys(images)), cfg.max_regions, share=cfg.region_mask,
-        visual_target=cfg.visual_target, classes=region_classes(cfg, corpus), negatives=cfg.negatives,
-    )  # fmt: skip
+    side, whole = sides_of(cfg, corpus, list(dict.fromkeys(images)))
 
-    def opened(name: str, examples: int, images: int) -> Pairs:
+    def opened(name: str, side: PictureSide, examples: int, images: int) -> Pairs:
         return open_pairs(
             corpus, cfg.task, name, words, side, hiding,
             limit=cfg.max_text_tokens, tags=reads_tags(cfg), examples=examples, images=images,
         )  # fmt: skip
 
     return (
-        opened(learnt, cfg.train_examples or cfg.limit, 0),
-        opened(held_out, cfg.limit, cfg.val_images),
-        opened(told, cfg.limit, cfg.test_images),
+        opened(learnt, side, cfg.train_examples or cfg.limit, 0),
+        opened(held_out, whole, cfg.limit, cfg.val_images),
+        opened(told, whole, cfg.limit, cfg.test_images),
     )
+
+
+def sides_of(cfg: PretrainConfig, corpus: Corpus, images: list[str]) -> tuple[PictureSide, PictureSide]:
+    """How pictures are read to learn from, and to validate and report on. images: to learn from."""
+    if cfg.model in models.PIXELS:
+        canvases = Canvases(corpus, shortest=cfg.shortest, longest=cfg.longest)
+        return Pixels(canvases, cfg.aspect_groups, cfg.kept_places), Pixels(canvases, cfg.aspect_groups)
+    side = Regions(
+        corpus, cfg.model, images, cfg.max_regions, share=cfg.region_mask,
+        visual_target=cfg.visual_target, classes=region_classes(cfg, corpus), negatives=cfg.negatives,
+    )  # fmt: skip
+    return side, side
+
+
+def until(cfg: PretrainConfig) -> PretrainConfig:
+    """As long as the stage is to last: its schedule may be of more epochs."""
+    return dataclasses.replace(cfg, epochs=cfg.stop_epoch) if cfg.stop_epoch else cfg
+
+
+def groups_of(cfg: PretrainConfig, train: Pairs) -> list[Group]:
+    """The weights by how they learn: CLIP's network with a rate, a decay and milestones of its own, or all as one."""
+    total = total_steps(cfg, train)
+    if not cfg.vision_lr:
+        return [whole(cfg, total)]
+    epoch = len(train.epoch_batches(cfg.batch_size, seed=cfg.seed, epoch=0))
+    sgd = Optim("sgd", cfg.vision_weight_decay, momentum=cfg.vision_momentum)
+    drops = Schedule("constant", 0, total, tuple(epoch * number for number in cfg.milestones()))
+    return [Group("vision", sgd, cfg.vision_lr, drops, part=models.PIXELS[cfg.model].VISION), whole(cfg, total)]
 
 
 def validator(objective: Objective, names: Sequence[str], weights: dict[str, float], pairs: Pairs) -> Validate:
@@ -174,7 +215,7 @@ def validator(objective: Objective, names: Sequence[str], weights: dict[str, flo
         model.eval()
         state, device = PartialState(), next(model.parameters()).device
         sums, counts = defaultdict[str, float](float), defaultdict[str, float](float)
-        for indices in sorted_batches(pairs.lengths, EVAL_BATCH)[state.process_index :: state.num_processes]:
+        for indices in pairs.ordered_batches(EVAL_BATCH)[state.process_index :: state.num_processes]:
             losses = objective(model, {name: x.to(device) for name, x in pairs.fixed_batch(indices).items()})
             for name, count in losses.counts.items():
                 sums[name] += float(losses.parts[name] * count)
@@ -194,7 +235,7 @@ def guesses(model: nn.Module, pairs: Pairs) -> dict[str, list[Any]]:
     model.eval()
     device, words = next(model.parameters()).device, pairs.tokenizer.words
     rows = defaultdict[str, list[Any]](list)
-    for indices in sorted_batches(pairs.lengths, EVAL_BATCH):
+    for indices in pairs.ordered_batches(EVAL_BATCH):
         batch = {name: x.to(device) for name, x in pairs.fixed_batch(indices).items()}
         probabilities = model(batch, heads=("words",)).scores["words"].float().softmax(-1)
         owner, best = batch["word_places"] // batch["input_ids"].shape[1], probabilities.max(-1)

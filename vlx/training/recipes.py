@@ -161,7 +161,7 @@ def fitting(loaded: Loaded, task: tasks.Task, corpus: Corpus) -> Loaded:
 
 def reading(loaded: Loaded, corpus: Corpus) -> Loaded:
     """Raises CheckpointError if the model cannot read the corpus's regions."""
-    if loaded.meta["region_dim"] != corpus.region_dim:
+    if loaded.meta["system"] not in models.PIXELS and loaded.meta["region_dim"] != corpus.region_dim:
         dims = f"{loaded.meta['region_dim']} features a region, the corpus has {corpus.region_dim}"
         uri, hint = loaded.meta["uri"], "prepare the corpus with the features it was trained on"
         raise CheckpointError(f"{uri}: reads {dims}; {hint}.")

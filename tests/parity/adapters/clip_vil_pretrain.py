@@ -13,7 +13,7 @@ from tests.parity.adapters import clip_vil
 from vlx.config import FinetuneConfig
 from vlx.models.student import set_dropout
 from vlx.objectives import Losses
-from vlx.objectives.pretraining import lxmert_losses
+from vlx.objectives.stages import pretraining
 from vlx.training.loop import Trainer
 from vlx.training.optim import Group, Optim, Schedule
 
@@ -35,21 +35,22 @@ def check(case: Path) -> None:
 
 def batch_of(inputs: Batch, prefix: str) -> Batch:
     own = {name.removeprefix(prefix): tensor for name, tensor in inputs.items() if name.startswith(prefix)}
-    return clip_vil.batch_of(own)
+    batch = clip_vil.batch_of(own)
+    return batch | {"word_places": (batch["word_labels"] >= 0).flatten().nonzero().flatten()}
 
 
 class Recorder:
-    """The objective: the plain sum of all losses. Notes them; `share` makes up for a window that is longer."""
+    """The product's objective. Notes its losses; `share` makes up for a window that is longer."""
 
     def __init__(self) -> None:
+        self.objective = pretraining("clip_vil", list(clip_vil.HEADS), weights={})
         self.losses: list[list[float]] = []
         self.share = 1.0
 
     def __call__(self, model: nn.Module, batch: Batch) -> Losses:
-        losses = lxmert_losses(model(batch, heads=clip_vil.HEADS).scores, batch)
-        total = torch.stack(list(losses.values())).sum()
-        self.losses.append([float(total), *(float(losses[name]) for name in clip_vil.HEADS)])
-        return Losses(total * self.share)
+        losses = self.objective(model, batch)
+        self.losses.append([float(x) for x in (losses.total.detach(), *map(losses.parts.get, clip_vil.HEADS))])
+        return Losses(losses.total * self.share)
 
 
 def check_run(
