@@ -39,6 +39,7 @@ WHOLE = {  # parameters that the originals' logs state; the student of retrieval
     "oscar-gqa-finetune": 112_485_437, "oscar-gqa-distill": 69_958_205,
     "oscar-nlvr2-finetune": 114_606_338, "oscar-nlvr2-distill": 72_079_106,
     "oscar-retrieval-finetune": 111_062_018, "oscar-retrieval-distill": 111_062_018 - 6 * LAYER,
+    "clip_vil-stage-one-pretrain": 135_311_260, "clip_vil-stage-two-pretrain": 151_097_016,  # as used
     "lxmert-pretrain": 228_051_752, "lxmert-stage-two-pretrain": 228_051_752,
 }  # fmt: skip
 TRUNK = {"lxmert": 207_936_768, "vilbert": 246_742_016 - Q_DENSE}  # under the head; ViLBERT's with 20 task tokens
@@ -114,7 +115,8 @@ def new(path: Path) -> PreTrainedModel:
         targets = {"answers": 9_500, "objects": 1_600, "attributes": 400, "features": 2_048, "regions": 1_601}
         kept = cfg.chosen() or targets
         heads = models.Targets(**{name: size for name, size in targets.items() if name in kept})
-        start = tuned_vilbert(tasks.NLVR2.head, tokens=False) if cfg.model == "vilbert" else sizes_of(cfg)
+        sizes = sizes_of(cfg)._replace(vision_layers=cfg.stages(), vision_width=cfg.vision_width)
+        start = tuned_vilbert(tasks.NLVR2.head, tokens=False) if cfg.model == "vilbert" else sizes
         return models.for_pretraining(cfg.model, heads, start, seed=0)
     head = task_of(path, cfg).head
     if cfg.model == "vilbert":
