@@ -12,7 +12,7 @@ from vlx.models import Sizes, Targets
 from vlx.objectives.pretraining import mlm_loss
 from vlx.objectives.stages import SYSTEMS, pretraining
 
-SIZES = Sizes(20, 12, 6, 16, 2, 1, 1, 2, 16, 0.1, 0.0, 0.0, "linear")
+SIZES = Sizes(20, 12, 6, 16, 2, 1, 1, 2, 16, 0.1, 0.0, 0.0, "linear", vision_layers=(1, 1, 1, 1), vision_width=2)
 TARGETS = Targets(answers=4, objects=3, attributes=2, features=6, regions=4)
 
 
@@ -25,6 +25,7 @@ def batch() -> dict[str, Tensor]:
         "input_ids": torch.randint(5, 20, (3, 5), generator=draw),
         "text_mask": torch.ones(3, 5, dtype=torch.bool),
         "regions": torch.rand(3, 3, 6, generator=draw),
+        "pixels": torch.rand(3, 3, 32, 64, generator=torch.Generator().manual_seed(2)),
         "boxes": torch.rand(3, 3, 4, generator=draw).sort(-1).values[..., [0, 1, 2, 3]],
         "region_mask": mask,
         "counted_mask": mask,
