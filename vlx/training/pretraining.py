@@ -27,7 +27,7 @@ from vlx.objectives.stages import pretraining
 from vlx.pretrain_options import PRETRAINING
 from vlx.tokenization import WordPiece
 from vlx.training.batching import examples_of, reads_tags
-from vlx.training.evaluation import EVAL_BATCH, parameters
+from vlx.training.evaluation import EVAL_BATCH
 from vlx.training.loop import Validate, fit, total_steps, whole
 from vlx.training.optim import Group, Optim, Schedule
 from vlx.training.pair_pixels import Canvases, Pixels
@@ -261,7 +261,7 @@ def publish(
     run: tracking.Run, learner: Loaded, *, title: str, scores: dict[str, float], validation: float, step: int
 ) -> Result:
     """Log the model with its card and register it as vlx-pretrained-<system>, its stage among the tags."""
-    meta, size = learner.meta, parameters(learner.model)
+    meta, size = learner.meta, learner.model.num_parameters()
     if meta["system"] == "vilbert":
         learner.model.config.fixed_t_layer = 0  # of this stage alone
     folder = checkpoints.save(run.folder / "model", learner.model, learner.tokenizer, meta)

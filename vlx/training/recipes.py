@@ -345,6 +345,6 @@ def log_inputs(run: tracking.Run, data: Sequence[TrainingData]) -> None:
     for split, context in zip(data, ("train", "validation", "test"), strict=True):
         corpus, name = split.corpus, split.name
         profile = {"examples": len(split), "split": name, "fingerprint": corpus.fingerprint}
-        profile |= {"labelled": split.labelled} if split.labelled else {}
+        profile |= {"labelled": split.labelled} if isinstance(split, Split) and split.labelled else {}
         names = {"name": f"{corpus.path.name}/{name}", "digest": f"{corpus.fingerprint[:12]}-{name}-{len(split)}"}
         run.log_input(**names, source=corpus.path, context=context, profile=profile)
