@@ -77,10 +77,11 @@ def joined(batches: list[Batch]) -> Batch:
 
 
 def test_logits_are_the_same_alone_batched_and_over_padded(model: Lxmert) -> None:
-    examples = [example(1, 5, 3), example(2, 11, 6), example(3, 3, 1)]
+    """In double precision: with weights this large, single rounds logits of 7 by 1e-5 on some processors."""
+    model, examples = model.double(), [example(1, 5, 3), example(2, 11, 6), example(3, 3, 1)]
     alone = torch.cat([model(batch).logits for batch in examples])
     batched = model(joined([padded(batch, 22, 12) for batch in examples]))
-    torch.testing.assert_close(batched.logits, alone, atol=1e-5, rtol=0)
+    torch.testing.assert_close(batched.logits, alone, atol=1e-12, rtol=0)
 
 
 def test_scores_of_pretraining_are_the_same_batched_and_over_padded(trained: LxmertForPreTraining) -> None:
