@@ -3,9 +3,9 @@
 python benchmarks/nlvr.py FOLDER           FOLDER: the official files; about an hour on one CPU core
 python benchmarks/nlvr.py FOLDER --quick   a few steps of everything, to see that it runs
 
-One model learns the built-in corpus of task=nlvr, at difficulty=normal and then hard; from it, and from new weights, the
-official training sentences are learnt. What the steps are chosen by is held out of train; dev is scored once, at the end
-of each run. Every run is kept in MLflow (MLFLOW_TRACKING_URI); one that was stopped goes on where it was.
+One model learns the built-in corpus of task=nlvr, at difficulty=normal and then hard; from it, and from new weights,
+the official training sentences are learnt. What the steps are chosen by is held out of train; dev is scored once, at
+the end of each run. Every run is kept in MLflow (MLFLOW_TRACKING_URI); one that was stopped goes on where it was.
 """
 
 import argparse
