@@ -10,6 +10,7 @@ from tests.end_to_end.test_main_job import mlflow_run
 pytestmark = pytest.mark.slow
 QUICK = {"corpus_size": 2_000, "eval_every": 100, "warmup_steps": 50, "val_images": 15, "test_images": 20}
 SHALLOW = {"layers": 2, "lr": 0.001}  # learns as much in less time
+NLVR = {"corpus_size": 4_000, "layers": 3, "intermediate_size": 128, "batch_size": 32, "schedule": "constant"}
 TASKS = [  # task, system, further options, how far the test score must be above the chance level
     ("vqa", "lxmert", {"steps": 200}, 0.15),
     ("gqa", "vilbert", {"steps": 300}, 0.2),
@@ -27,13 +28,14 @@ TASKS = [  # task, system, further options, how far the test score must be above
     ("vcr_qa2r", "oscar", {"steps": 120, **SHALLOW}, 0.2),
     ("guesswhat", "oscar", {"steps": 350, "difficulty": "easy", **SHALLOW}, 0.05),
     ("nlvr2", "oscar", {"steps": 700, "difficulty": "easy"}, 0.1),
+    ("nlvr", "oscar", {"steps": 1_000, "difficulty": "easy", "eval_every": 250, **NLVR}, 0.1),
 ]
 
 
 @pytest.mark.parametrize(("task", "system", "options", "margin"), TASKS)
 def test_a_task_is_learnt(task: str, system: str, options: dict, margin: float, tmp_path: Path) -> None:
     work = {"work_dir": tmp_path / "outputs", "task": task, "model": system}
-    mlflow_run(tmp_path, "finetune", **work, **QUICK, **options)
+    mlflow_run(tmp_path, "finetune", **work, **(QUICK | options))
     client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
     name = f"vlx-{task.replace('+', 'plus')}-model"
     version = client.get_model_version(name, "1")
