@@ -195,6 +195,7 @@ class Fake:
     """A loaded model that answers by the number of regions it sees."""
 
     meta = {
+        "task": "nlvr2",
         "answers": ["False", "True"],
         "soft_targets": False,
         "num_images": 2,
