@@ -257,9 +257,8 @@ def with_teacher(cfg: DistillConfig) -> DistillConfig:
 
 def teacher_config(cfg: DistillConfig) -> FinetuneConfig:
     """The fine-tuning that makes the teacher: the same options, its own steps and learning rate, all labels."""
-    names = {spec.name for spec in dataclasses.fields(FinetuneConfig)} - {
-        *("weights", "preset", "description", "loss", "negatives")
-    }
+    shared = set.intersection(*({spec.name for spec in dataclasses.fields(each)} for each in (FinetuneConfig, cfg)))
+    names = shared - {"preset", "description"}
     own = {"steps": cfg.teacher_steps, "epochs": 0, "lr": cfg.teacher_lr, "train_examples": 0, "role": "teacher"}
     return FinetuneConfig(**({name: getattr(cfg, name) for name in names - own.keys()} | own))
 
