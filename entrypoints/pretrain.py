@@ -7,13 +7,13 @@ from vlx.config import PretrainConfig, launch
 from vlx.training import pretraining, recipes, results
 
 
-def main(cfg: PretrainConfig) -> float:
+def main(cfg: PretrainConfig, trial: tracking.Trial | None = None) -> float:
     """Returns the negative validation loss of the best step."""
     corpus = recipes.corpus_of(cfg)
     stem = f"pretrain-{cfg.model}-{workspace.key(cfg.as_dict(), corpus.fingerprint)}"
     title = f"{cfg.model} pre-trained on {cfg.task}"
     with workspace.claim(Path(cfg.work_dir) / "runs", stem, resume=cfg.resume == "auto") as folder:
-        with tracking.run(cfg, name=title, folder=folder, description=cfg.description) as run:
+        with tracking.run(cfg, name=title, folder=folder, description=cfg.description, trial=trial) as run:
             result = pretraining.pretrain(cfg, corpus, run, title=title)
         results.finish(folder, result)
     results.show([result], run, title)

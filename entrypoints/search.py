@@ -10,13 +10,13 @@ from vlx.config import SearchConfig, launch
 from vlx.options import Config
 from vlx.training import recipes
 
-PREPARE: dict[str, Callable[[Any], Config]] = {"distill": recipes.with_teacher, "finetune": lambda cfg: cfg}
+PREPARE: dict[str, Callable[[Any], Config]] = {"distill": recipes.with_teacher}  # before the first trial
 
 
 def main(cfg: SearchConfig) -> float:
     """Returns the best trial's score on the validation split."""
     verb = import_module(f"{__package__}.{cfg.verb}" if __package__ else cfg.verb)
-    return search.run(cfg, verb.main, prepare=PREPARE[cfg.verb], script=Path(__file__))
+    return search.run(cfg, verb.main, prepare=PREPARE.get(cfg.verb, lambda base: base), script=Path(__file__))
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def test_choices_hold_the_start_and_a_logarithm_wants_it_above_zero(tmp_path: Pa
         ("seed: {choices: [1, 2]}", "mine.yaml: seed is not searched"),
         ("work_dir: here", "mine.yaml: work_dir is not searched"),
         ("- alpha", "expected lines as"),
-        ("{", "expected one of distill, finetune, or a .yaml file"),
+        ("{", "expected one of distill, finetune, pretrain, or a .yaml file"),
     ],
 )
 def test_a_mistake_in_a_space_is_one_line(text: str, message: str, tmp_path: Path) -> None:

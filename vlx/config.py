@@ -29,7 +29,7 @@ TASKS = (
 )
 ORIGINALS = ("oscar", "lxmert", "vilbert", "clip_vil", "vle")
 SYSTEMS = (*ORIGINALS, "dual")
-SEARCHED = ("distill", "finetune")
+SEARCHED = ("distill", "finetune", "pretrain")
 PRUNERS = ("auto", "asha", "hyperband", "median", "wilcoxon", "none")
 NEGATIVES = ("one", "three")
 OPTIMIZERS = ("adamw", "bert_adamw", "bert_adam", "lxmert_adam", "adamax")
@@ -312,6 +312,8 @@ class SearchConfig(Config):
             raise ConfigError(f"pruner={self.pruner} and seeds={self.seeds}: wilcoxon is for several, others for one.")
         if self.against and (self.pruner not in ("auto", "none") or self.sampler == "cmaes"):
             raise ConfigError(f"against={self.against}: with two aims expected pruner=none and not sampler=cmaes.")
+        if self.against == "latency" and self.verb == "pretrain":
+            raise ConfigError("against=latency: pretrain does not measure it; expected against=parameters.")
         self.base()  # raises what is wrong with the verb's options
 
     def base(self) -> Config:

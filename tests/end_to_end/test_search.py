@@ -88,6 +88,15 @@ def test_fine_tunings_are_searched_for_accuracy_against_size(client: MlflowClien
     assert finetune.main is not distill.main
 
 
+def test_pre_training_is_searched_by_its_validation_loss(client: MlflowClient) -> None:
+    words = SMALL.replace("--teacher_steps=24 ", "").replace(" --student_layers=1", "")
+    search.main(SearchConfig(verb="pretrain", trials=2, pruner="none", options=f"--model=oscar {words}"))
+    assert [(row["state"], row["score"] < 0) for row in table(Path("outputs"))] == [("complete", True)] * 2
+    found = client.search_runs([store.experiment_id(client)], "tags.`vlx.trial` != ''")
+    assert len(found) == 2 and not client.search_registered_models()
+    assert not any(key.startswith("test/") for run in found for key in run.data.metrics)
+
+
 def test_mlflow_run_searches_and_joins(client: MlflowClient, tmp_path: Path) -> None:
     """The run that `mlflow run` makes is the search's own."""
     mlflow = [str(Path(sys.executable).with_name("mlflow")), "run", str(ROOT), "-e", "search", "--env-manager", "local"]

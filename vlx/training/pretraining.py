@@ -55,12 +55,17 @@ def pretrain(cfg: PretrainConfig, corpus: Corpus, run: tracking.Run, *, title: s
     )
     validate, report = (validator(objective, names, cfg.weighed(), pairs) for pairs in (validation, test))
     set_dropout(start.model, cfg.dropout, cfg.attention_dropout)
-    before = report(start.model)
+    publishes = not run.trial or run.trial.publishes  # of a trial nothing is: its last split chooses nothing
+    before = report(start.model) if publishes else {}
     run.log_metrics(prefixed("test", before), step=0)
     best = fit(
         start.model, objective, train, validate, until(cfg), run,
         folder=run.folder / "training", title=title, metric=METRIC, groups=groups_of(cfg, train),
     )  # fmt: skip
+    run.log_metrics({"model/parameters": float(start.model.num_parameters())}, step=best.step)
+    if not publishes:
+        size = start.model.num_parameters()
+        return Result(title, {}, best.value, size, 0.0, str(run.folder), run.id, "", None)
     after = report(start.model)
     run.log_metrics(prefixed("test", after), step=best.step)
     if "words" in names:
@@ -272,7 +277,6 @@ def publish(
         **{f"test/{name}": f"{value:.6f}" for name, value in scores.items()},
     }
     run.set_tags({f"vlx.{name}": value for name, value in facts.items()})
-    run.log_metrics({"model/parameters": float(size)}, step=step)
     run.log_text(tracking.model_card(title, facts), "model_card.md")
     run.log_model(folder, name="pretrained", task=meta["task"], metrics=prefixed("test", scores), step=step)
     name = f"vlx-pretrained-{meta['system'].replace('_', '-')}"
