@@ -4,7 +4,9 @@ VENV ?= .venv
 PORT ?= 5000
 TASK ?=
 ARGS ?=
+JOBS ?= 2
 BIN := $(VENV)/bin
+PYTEST = $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
 STAMP := $(VENV)/.ok
 RATIOS := speed corpora lxmert_speed distillation_speed
 VERBS := prepare pretrain finetune distill search evaluate promote sync
@@ -25,7 +27,7 @@ help:
 	@echo "                            further options: ARGS=\"-P method=mkd -P seed=1\""
 	@echo "make ui                     the runs in a browser at 127.0.0.1:$(PORT)"
 	@echo "make check                  format, lint, types, fast tests"
-	@echo "make test                   every test"
+	@echo "make test                   every test; JOBS=2 files at a time, like make check"
 	@echo "make bench                  speed and memory, as ratios; benchmarks of quality are called by name"
 	@echo "make clean                  remove caches (runs, corpora and $(VENV) stay)"
 
@@ -52,13 +54,13 @@ $(VERBS): link
 	@$(BIN)/mlflow run . -e $@ $(if $(TASK),-P task=$(TASK)) $(ARGS)
 
 test: link
-	@$(BIN)/python -m pytest -q $(ARGS)
+	@$(PYTEST) $(ARGS)
 
 check: link
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest -q -m "not slow" --ignore=tests/end_to_end $(ARGS)
+	@$(PYTEST) -m "not slow" $(ARGS)
 
 ui: link
 	@$(BIN)/python -m vlx.tools.ui $(PORT)

@@ -14,7 +14,6 @@ import torch
 from mlflow import MlflowClient
 from safetensors.torch import load_file
 
-pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 KILLS = 10
 OPTIONS = {

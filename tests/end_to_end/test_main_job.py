@@ -11,7 +11,6 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = {"corpus_size": 80, "teacher_steps": 6, "steps": 6, "warmup_steps": 2, "batch_size": 16, "eval_every": 3}
 FIGURES = {"figures/comparison.png", "figures/confusion.png", "figures/scores.png", "figures/categories.png"}

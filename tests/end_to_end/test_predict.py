@@ -14,7 +14,6 @@ from vlx.errors import ConfigError
 
 SMALL = {"corpus_size": 120, "steps": 4, "warmup_steps": 1, "batch_size": 16, "eval_every": 2, "hidden_size": 16,
          "heads": 2, "intermediate_size": 16, "layers": 2}  # fmt: skip
-pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -39,7 +39,6 @@ def size(folders: list[Path]) -> int:
     return sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file())
 
 
-@pytest.mark.slow
 def test_killed_at_five_moments_prepare_ends_with_the_same_fingerprint(source: Path, tmp_path: Path) -> None:
     whole = corpora.prepare("nlvr2", source, tmp_path / "whole")
     words = [f"--source={source}", "--format=nlvr2", f"--out={tmp_path / 'killed'}"]

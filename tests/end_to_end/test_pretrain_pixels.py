@@ -8,7 +8,6 @@ from mlflow import MlflowClient
 from entrypoints.pretrain import main
 from vlx.config import PretrainConfig
 
-pytestmark = pytest.mark.slow
 SMALL = {
     **{"model": "clip_vil", "corpus_size": 300, "val_images": 5, "test_images": 5, "max_text_tokens": 20},
     **{"hidden_size": 16, "layers": 1, "heads": 2, "intermediate_size": 16, "vision_width": 4, "kept_places": 3},

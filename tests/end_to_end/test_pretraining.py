@@ -11,7 +11,6 @@ from entrypoints import finetune, pretrain
 from tests.end_to_end.test_main_job import artifacts, mlflow_run
 from vlx.config import FinetuneConfig, PretrainConfig
 
-pytestmark = pytest.mark.slow
 SMALL = {"hidden_size": 16, "layers": 2, "region_layers": 1, "cross_layers": 1, "heads": 2, "intermediate_size": 16}
 SHORT = {"corpus_size": 60, "steps": 6, "warmup_steps": 2, "batch_size": 16, "eval_every": 3, "log_every": 2}
 LEARNT = {"lxmert": {"words", "matched", "objects", "attributes", "features", "answers"}}

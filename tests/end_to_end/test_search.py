@@ -17,7 +17,6 @@ from vlx import tracking
 from vlx.config import DistillConfig, SearchConfig, parse
 from vlx.tracking import store
 
-pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = (
     "--corpus_size=80 --teacher_steps=24 --steps=24 --warmup_steps=4 --train_examples=0 --batch_size=8 --precision=fp32"

@@ -7,7 +7,6 @@ from mlflow import MlflowClient
 
 from tests.end_to_end.test_main_job import mlflow_run
 
-pytestmark = pytest.mark.slow
 QUICK = {"corpus_size": 2_000, "eval_every": 100, "warmup_steps": 50, "val_images": 15, "test_images": 20}
 SHALLOW = {"layers": 2, "lr": 0.001}  # learns as much in less time
 NLVR = {"corpus_size": 4_000, "layers": 3, "intermediate_size": 128, "batch_size": 32, "schedule": "constant"}

@@ -7,7 +7,6 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-pytestmark = pytest.mark.slow
 TOUR = Path(__file__).resolve().parents[2] / "notebooks" / "tour.ipynb"
 SMALL = {"corpus_size": 40, "teacher_steps": 4, "steps": 4, "warmup_steps": 1, "batch_size": 8, "train_examples": 0}
 

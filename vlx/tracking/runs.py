@@ -74,6 +74,11 @@ class Run:
         """The MLflow id; until the server has been reached, the journal's own."""
         return self.uploader.state["run_id"] or self.uuid
 
+    @property
+    def publishes(self) -> bool:
+        """Whether the model is tested and logged; of a trial nothing is: the test split chooses nothing."""
+        return not self.trial or self.trial.publishes
+
     def log_metrics(self, metrics: dict[str, float], *, step: int) -> None:
         """One value a name and step: a repeated one is of a resumed run, and dropped. nan stays; MLflow caps inf."""
         self.journal.metrics({clean(key): float(value) for key, value in metrics.items()}, int(step))

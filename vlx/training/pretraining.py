@@ -55,16 +55,15 @@ def pretrain(cfg: PretrainConfig, corpus: Corpus, run: tracking.Run, *, title: s
     )
     validate, report = (validator(objective, names, cfg.weighed(), pairs) for pairs in (validation, test))
     set_dropout(start.model, cfg.dropout, cfg.attention_dropout)
-    publishes = not run.trial or run.trial.publishes  # of a trial nothing is: its last split chooses nothing
-    before = report(start.model) if publishes else {}
+    before = report(start.model) if run.publishes else {}
     run.log_metrics(prefixed("test", before), step=0)
     best = fit(
         start.model, objective, train, validate, until(cfg), run,
         folder=run.folder / "training", title=title, metric=METRIC, groups=groups_of(cfg, train),
     )  # fmt: skip
-    run.log_metrics({"model/parameters": float(start.model.num_parameters())}, step=best.step)
-    if not publishes:
-        size = start.model.num_parameters()
+    size = start.model.num_parameters()
+    run.log_metrics({"model/parameters": float(size)}, step=best.step)
+    if not run.publishes:
         return Result(title, {}, best.value, size, 0.0, str(run.folder), run.id, "", None)
     after = report(start.model)
     run.log_metrics(prefixed("test", after), step=best.step)

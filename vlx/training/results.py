@@ -48,11 +48,11 @@ def publish(
 ) -> Result:  # fmt: skip
     """Score the best weights on the test split, log all about them, register them as vlx-<task>-<role>.
 
-    Of a search's trial only size and speed: the test split has no part in choosing.
+    Of a search's trial only size and speed.
     """
     cost = cost_of(loaded.model, data.test)._asdict()
     run.log_metrics(prefixed("model", cost), step=best.step)
-    if run.trial and not run.trial.publishes:
+    if not run.publishes:
         return Result(title, {}, best.value, model=str(run.folder), run_id=run.id, registered="", version=None, **cost)
     folder = checkpoints.save(run.folder / "model", loaded.model, loaded.tokenizer, loaded.meta)
     scores = score(run, loaded, data.test, task, stage="test", step=best.step)

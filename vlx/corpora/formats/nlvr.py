@@ -17,7 +17,7 @@ from PIL import Image
 
 from vlx.corpora.formats.files import Format, field, records, require, sentence_and_label
 from vlx.corpora.formats.pictures import Pictures
-from vlx.corpora.regions import DETECTOR, detect, to_pixels
+from vlx.corpora.regions import DETECTOR, detect
 from vlx.corpora.store import Example
 from vlx.corpora.writer import CorpusWriter
 from vlx.errors import CorpusError
@@ -49,8 +49,9 @@ def read(files: dict[str, Path], writer: CorpusWriter) -> str:
                 if picture.size != PICTURE_SIZE:
                     sizes = f"{picture.size}, expected {PICTURE_SIZE} pixels"
                     raise CorpusError(f"{pictures.sources}: picture {shown} is {sizes}. Get it again.")
-                for image_id, corners in zip(row.image_ids, BOXES, strict=True):
-                    features, boxes, file = seen(to_pixels(picture.crop(corners)).tobytes())
+                pixels = np.asarray(picture)
+                for image_id, (left, top, right, bottom) in zip(row.image_ids, BOXES, strict=True):
+                    features, boxes, file = seen(pixels[top:bottom, left:right].tobytes())
                     writer.add_image(image_id, features, boxes, size=BOX_SIZE, data=file)
                 progress.advance()
     held_out = val_directories((directory for directory, _ in found["train"]), files["train"])

@@ -3,6 +3,7 @@
 import re
 import tarfile
 from collections.abc import Iterator
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 
@@ -44,9 +45,14 @@ class Pictures:
             file.seek(offset)
             data = file.read(size)
         try:
-            return data, Image.open(BytesIO(data)).convert("RGB")
+            return data, decode(data)
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise CorpusError(f"{path}: picture {name} cannot be decoded ({error}). Get it again.") from None
+
+
+@lru_cache(maxsize=16)  # NLVR has a file for each of the sentences about a picture, one after the other
+def decode(data: bytes) -> Image.Image:
+    return Image.open(BytesIO(data)).convert("RGB")
 
 
 def short_name(name: str) -> str:
