@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pybase64
 
 from vlx.corpora.formats.files import ROUNDING, Regions, field, unique, unit_boxes
 from vlx.errors import CorpusError
@@ -114,7 +115,7 @@ def whole(cells: dict[str, Cell], key: str, where: str) -> int:
 
 def array(cells: dict[str, Cell], key: str, kind: str, shape: tuple[int, ...], where: str) -> np.ndarray:
     try:
-        content = binascii.a2b_base64(cells[key], strict_mode=True)
+        content = pybase64.b64decode(cells[key], validate=True)
     except binascii.Error as error:
         raise CorpusError(f"{where}: {key} is not base64 ({error}). Is the row cut?") from None
     size = math.prod(map(abs, shape)) * np.dtype(kind).itemsize

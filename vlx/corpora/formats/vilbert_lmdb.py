@@ -6,12 +6,12 @@ Conceptual Captions   number -> msgpack list, as tensorpack wrote it: features [
                       boxes [R,4] in pixels, num_boxes, image_h, image_w, image id, caption
 """
 
-import binascii
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pybase64
 
 from vlx.corpora.formats import msgpack
 from vlx.corpora.formats.files import Regions, unit_boxes
@@ -106,7 +106,7 @@ def array(value: Any, where: str, count: int) -> np.ndarray:
     """Floats [count,N] of an array, or of base64 of float32."""
     if isinstance(value, str | bytes):
         try:
-            content = binascii.a2b_base64(value, strict_mode=True)
+            content = pybase64.b64decode(value, validate=True)
         except ValueError as error:  # also of text beyond ASCII
             raise CorpusError(f"{where} is not base64 ({error}). Get the file again.") from None
         if not content or len(content) % (4 * count):
