@@ -180,7 +180,7 @@ def test_we_read_what_transformers_writes(kind: type, tmp_path: Path) -> None:
     theirs.save_pretrained(tmp_path)
     alone = kind is transformers.LxmertModel
     model, report = load_lxmert(tmp_path, new_head=alone)
-    output = model.eval()(batch, output_regions=True)
+    output = model.eval()(batch, output_hidden=True)
     told = theirs(**inputs(batch))
     assert model.config.num_attention_heads == 4 and not set(report.missing) - {f"logit_fc.{n}" for n in HEAD}
     if alone:

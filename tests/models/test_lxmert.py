@@ -113,15 +113,18 @@ def test_several_texts_about_an_image_are_each_scored_as_alone(model: Lxmert) ->
     torch.testing.assert_close(model(many).logits, alone, atol=1e-5, rtol=0)
 
 
-def test_what_the_last_layer_makes_of_regions_is_made_on_request_and_changes_no_answer(model: Lxmert) -> None:
-    ran: list[str] = []
-    model.bert.encoder.x_layers[1].visn_self_att["self"].register_forward_hook(lambda *_: ran.append("regions"))
+def test_what_no_answer_needs_of_the_last_layer_is_made_on_request_and_changes_none(model: Lxmert) -> None:
+    ran: list[tuple[str, int]] = []
+    for side in ("lang", "visn"):
+        part = getattr(model.bert.encoder.x_layers[1], f"{side}_inter")["dense"]
+        part.register_forward_hook(lambda _, given, made, side=side: ran.append((side, made.shape[1])))
     batch = example(1, 5, 3)
     plain = model(batch)
-    assert plain.region_hidden is None and not ran
-    asked = model(batch, output_regions=True)
-    assert asked.region_hidden.shape == (1, 3, 24) and ran
-    assert torch.equal(asked.logits, plain.logits) and torch.equal(asked.text_hidden, plain.text_hidden)
+    assert plain.text_hidden is plain.region_hidden is None and ran == [("lang", 1)]
+    asked = model(batch, output_hidden=True)
+    assert asked.text_hidden.shape == (1, 5, 24) and asked.region_hidden.shape == (1, 3, 24)
+    assert ran[1:] == [("lang", 5), ("visn", 3)]
+    torch.testing.assert_close(asked.logits, plain.logits, atol=1e-5, rtol=0)
 
 
 def test_pointing_gives_every_region_a_score_and_padding_the_least() -> None:

@@ -18,8 +18,8 @@ class Output:
 
     logits: Tensor  # [B,A]
     pooled: Tensor  # [M,H]
-    text_hidden: Tensor  # [M,T,H]
-    region_hidden: Tensor | None  # [M,R,H]; None: LXMERT's, which are made on request
+    text_hidden: Tensor | None  # [M,T,H]; None: LXMERT's, which is made on request
+    region_hidden: Tensor | None  # [M,R,H]; likewise
     hidden_states: tuple[Tensor, ...] = ()  # K+1 x [M,L,H], embeddings first
     attentions: tuple[Tensor, ...] = ()  # K x [M,heads,L,L], after softmax
     scores: dict[str, Tensor] = field(default_factory=dict)  # what further heads give, by name

@@ -76,19 +76,20 @@ class CrossLayer(GradientCheckpointingLayer):
         self.lang_output, self.visn_output = (DenseNorm(inner, hidden, **norm) for _ in range(2))
 
     def forward(
-        self, text: Tensor, text_mask: Tensor, regions: Tensor, region_mask: Tensor, only_text: bool
+        self, text: Tensor, text_mask: Tensor, regions: Tensor, region_mask: Tensor, only_first: bool
     ) -> tuple[Tensor, Tensor]:
-        """text [M,T,H], regions [M,R,H] -> both, or only_text anew; each looks at the other as it came in."""
+        """text [M,T,H], regions [M,R,H] -> both anew, each of the other as it came in; or only_first: the first word's
+        [M,1,H], and the regions as they came in."""
         attention, output = self.visual_attention["att"], self.visual_attention["output"]  # of both directions
         seen = output(attention(text, region_mask, regions), text)
-        if only_text:
-            return self.alone("lang", seen, text_mask), regions
+        if only_first:
+            return self.alone("lang", seen[:, :1], text_mask, seen), regions
         heard = output(attention(regions, text_mask, text), regions)
         return self.alone("lang", seen, text_mask), self.alone("visn", heard, region_mask)
 
-    def alone(self, side: str, hidden: Tensor, key_mask: Tensor) -> Tensor:
+    def alone(self, side: str, hidden: Tensor, key_mask: Tensor, context: Tensor | None = None) -> Tensor:
         attention, inner, output = (getattr(self, f"{side}_{part}") for part in ("self_att", "inter", "output"))
-        attended = attention["output"](attention["self"](hidden, key_mask), hidden)
+        attended = attention["output"](attention["self"](hidden, key_mask, context), hidden)
         return output(F.gelu(inner["dense"](attended)), attended)
 
 
@@ -130,8 +131,8 @@ class Bert(nn.Module):
         self.encoder = Encoder(config)
         self.pooler = Pooler(config.hidden_size)
 
-    def forward(self, batch: dict[str, Tensor], *, only_text: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-        """pooled [M,H], text [M,T,H], regions [M,R,H]; only_text: the regions as the last layer found them.
+    def forward(self, batch: dict[str, Tensor], *, only_pooled: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        """pooled [M,H], text [M,T,H], regions [M,R,H]; only_pooled: the last layer makes nothing else that is of use.
 
         batch: input_ids and text_mask [B,T] or [B,N,T]; regions [..,R,D], boxes [..,R,4] and region_mask [..,R];
         optional token_type_ids, like input_ids.
@@ -147,7 +148,7 @@ class Bert(nn.Module):
             regions = layer(regions, region_mask)
         text, text_mask, regions, region_mask = (repeat(x, rows) for x in (text, text_mask, regions, region_mask))
         for number, layer in enumerate(self.encoder.x_layers):
-            text, regions = layer(text, text_mask, regions, region_mask, only_text and number == last)
+            text, regions = layer(text, text_mask, regions, region_mask, only_pooled and number == last)
         return self.pooler(text), text, regions
 
 
@@ -167,11 +168,11 @@ class Lxmert(PreTrainedModel):
         self.logit_fc = nn.Linear(width, 1) if config.pointing else answers
         self.post_init()
 
-    def forward(self, batch: dict[str, Tensor], *, output_regions: bool = False) -> Output:
-        """Score a batch as Bert.forward reads it. region_hidden, which answers do not need, on request."""
-        wanted = output_regions or self.config.pointing
-        pooled, text, regions = self.bert(batch, only_text=not wanted)
-        return Output(self.logits(batch, pooled, regions), pooled, text, regions if wanted else None)
+    def forward(self, batch: dict[str, Tensor], *, output_hidden: bool = False) -> Output:
+        """Score a batch as Bert.forward reads it. The hidden states, which answers do not need, on request."""
+        wanted = output_hidden or self.config.pointing
+        pooled, text, regions = self.bert(batch, only_pooled=not wanted)
+        return Output(self.logits(batch, pooled, regions), pooled, *((text, regions) if wanted else (None, None)))
 
     def logits(self, batch: dict[str, Tensor], pooled: Tensor, regions: Tensor) -> Tensor:
         """[M,A], or [B,A] of N images; pointing: [M,R], the least there is where no region is."""

@@ -128,7 +128,7 @@ def check_pretraining(weights: Path, batch: Batch, expected: Batch, sizes: dict[
 
 def check_fine_tuning(weights: Path, batch: Batch, expected: Batch, sizes: dict[str, int]) -> None:
     model = whole(*load_lxmert(weights, **sizes), weights)
-    output = model(batch, output_regions=True)
+    output = model(batch, output_hidden=True)
     check_states(output, expected)
     close(output.logits, expected["logits"], "logits")
     close(model(batch).logits, expected["logits"], "logits alone")
