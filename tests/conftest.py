@@ -49,6 +49,10 @@ def refuse_network(event: str, arguments: tuple[Any, ...]) -> None:
 sys.addaudithook(refuse_network)
 
 
+def pytest_unconfigure() -> None:
+    STORE.cleanup()
+
+
 @pytest.fixture(autouse=True)
 def own_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What a test writes by a relative path (./mlruns, ./outputs) lands in its own folder."""
