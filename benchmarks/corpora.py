@@ -79,7 +79,8 @@ def cost(step: Callable[[Path], Any], folder: Path) -> tuple[float, float, float
 
 
 def batches(folder: Path) -> list[float]:
-    """Seconds a random batch: rows of the TSV found by offset, decoded, or slices of the corpus gathered and cast."""
+    """Seconds a random batch: rows of the TSV found by offset, decoded, or slices of the corpus gathered and cast; both
+    into the same fp32 arrays."""
     torch.set_num_threads(1)  # as in a worker
     names = (corpus := corpora.open(folder / "corpus")).image_ids()
     single, half = (np.empty((BATCH, REGIONS, DIM), kind) for kind in (np.float32, np.float16))
@@ -97,7 +98,7 @@ def batches(folder: Path) -> list[float]:
         def look_up(chosen: np.ndarray) -> None:
             for place, number in enumerate(chosen):
                 half[place], boxes[place] = corpus.regions(names[number])
-            torch.from_numpy(half).float()
+            torch.from_numpy(single).copy_(torch.from_numpy(half))
 
         rounds = np.random.default_rng(0).integers(0, len(names), (ROUNDS, BATCH))
         times = [[timeit(partial(step, chosen), number=1) for step in (decode, look_up)] for chosen in rounds]
