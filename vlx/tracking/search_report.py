@@ -100,9 +100,12 @@ def contour_figure(one: Axis, other: Axis, score: np.ndarray, whole: np.ndarray)
 
 
 def dots(axes: Axes, x: Axis, y: Axis, whole: np.ndarray) -> None:
-    axes.scatter(x[0][whole], y[0][whole], color=BLUE)
-    axes.scatter(x[0][~whole], y[0][~whole], facecolors="none", edgecolors=ORANGE)
+    axes.scatter(x[0][whole], y[0][whole], color=BLUE, edgecolors="white", label="complete")
+    axes.scatter(x[0][~whole], y[0][~whole], facecolors="none", edgecolors=ORANGE, label="pruned")
     axes.set(xlabel=x[1], ylabel=y[1])
+    place = axes.get_subplotspec()
+    if not whole.all() and place and place.is_first_col():  # once a figure
+        axes.legend(fontsize="small")
 
 
 def importances_figure(importances: Mapping[str, float]) -> Figure:
