@@ -151,7 +151,7 @@ def compare(folder: Path, images: int, pairs: int) -> None:
         f"import: {statistics.median(shares):.2f} [{shares[0]:.2f}..{shares[-1]:.2f}] of its CPU time (at most 0.6)",
         f"import: {peak:.0f} MB at the peak, it holds {held:,.0f} (at most 200)",
         f"open: {seconds * 1e3:.1f} ms and {opened:.1f} MB (at most 50 and 50)",
-        f"random batch of {BATCH}: {decoded / found:.0f} x faster than by offset, {found * 1e3:.2f} ms (at least 20)",
+        f"random batch of {BATCH}: {decoded / found:.1f} x faster than by offset, {found * 1e3:.2f} ms (at least 20)",
         f"{WORKERS} workers: {together / alone - 1:.1%} added to {alone:,.0f} MB (at most 5 %)",
     ):
         print(f"{images:6,d} images   {line}", flush=True)
