@@ -132,7 +132,7 @@ class Bert(nn.Module):
         self.pooler = Pooler(config.hidden_size)
 
     def forward(self, batch: dict[str, Tensor], *, only_pooled: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-        """pooled [M,H], text [M,T,H], regions [M,R,H]; only_pooled: the last layer makes nothing else that is of use.
+        """pooled [M,H], text [M,T,H], regions [M,R,H]; only_pooled: text [M,1,H], regions as the last layer found them.
 
         batch: input_ids and text_mask [B,T] or [B,N,T]; regions [..,R,D], boxes [..,R,4] and region_mask [..,R];
         optional token_type_ids, like input_ids.

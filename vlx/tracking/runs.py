@@ -76,7 +76,7 @@ class Run:
 
     @property
     def publishes(self) -> bool:
-        """Whether the model is tested and logged; of a trial nothing is: the test split chooses nothing."""
+        """Whether the model is tested and logged: not while a search chooses, in which the test split has no part."""
         return not self.trial or self.trial.publishes
 
     def log_metrics(self, metrics: dict[str, float], *, step: int) -> None:

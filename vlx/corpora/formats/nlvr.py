@@ -27,6 +27,7 @@ FOLDERS = ("train", "dev")
 PICTURE_SIZE = (400, 100)
 BOX_SIZE = (100, 100)
 BOXES = ((0, 0, 100, 100), (150, 0, 250, 100), (300, 0, 400, 100))  # pixels; grey separators between
+KEPT = 16  # pictures: each sentence about one has a file of its own, one after the other
 IDENTIFIER = re.compile(r"(\d+)-(\d+)", re.ASCII)  # sentence, picture
 VAL_SHARE = 0.1  # of train's statements, at least, in whole directories: pictures and sentences repeat within one
 
@@ -42,7 +43,7 @@ def read(files: dict[str, Path], writer: CorpusWriter) -> str:
     found = {name: statements(files[name], name) for name in FOLDERS}
     with meter("pictures", sum(map(len, found.values()))) as progress:
         for name, rows in found.items():
-            pictures = Pictures(files[f"{name} pictures"])
+            pictures = Pictures(files[f"{name} pictures"], kept=KEPT)
             for _, row in rows:
                 shown = row.image_ids[0].removesuffix("-box0")
                 _, picture = pictures.read(shown, f"statement {row.identifier}")

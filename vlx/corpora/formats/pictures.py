@@ -19,9 +19,11 @@ COCO = re.compile(r"COCO_[a-z]+\d{4}_0*(\d+)")  # COCO_val2014_000000000042: off
 class Pictures:
     """Pictures by file name without suffix."""
 
-    def __init__(self, *sources: Path, numbers: bool = True) -> None:
+    def __init__(self, *sources: Path, numbers: bool = True, kept: int = 0) -> None:
         """numbers: those of COCO go by their number too, which may be that of another picture of Visual Genome. Folders
-        are read with all their sub-folders. Raises CorpusError if two pictures have one name."""
+        are read with all their sub-folders. kept: decoded pictures in memory, for files of the same bytes soon after
+        one another. Raises CorpusError if two pictures have one name."""
+        self.decode = lru_cache(maxsize=kept)(decode)
         self.name_of = short_name if numbers else str
         self.sources = " and ".join(map(str, sources))
         self.places: dict[str, tuple[Path, int, int]] = {}  # name -> file, offset, bytes
@@ -45,12 +47,11 @@ class Pictures:
             file.seek(offset)
             data = file.read(size)
         try:
-            return data, decode(data)
+            return data, self.decode(data)
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise CorpusError(f"{path}: picture {name} cannot be decoded ({error}). Get it again.") from None
 
 
-@lru_cache(maxsize=16)  # NLVR has a file for each of the sentences about a picture, one after the other
 def decode(data: bytes) -> Image.Image:
     return Image.open(BytesIO(data)).convert("RGB")
 
