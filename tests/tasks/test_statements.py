@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from datasets import Dataset
 
 from vlx import tasks
 from vlx.errors import ConfigError
+from vlx.tasks import Encoded, Varying
 from vlx.tokenization import WordPiece
 
 EXAMPLES = Dataset.from_dict(
@@ -89,3 +91,18 @@ def test_tags_follow_the_statement_in_a_second_part_of_each_picture() -> None:
     assert [len(text) for text in own.texts] == [7, 5]
     (plain,) = tasks.load("nlvr2").encode(examples, tokenizer, limit=20, tags=lambda image: [])
     assert len(plain.texts) == 1 and plain.segments == ()
+
+
+def test_the_boxes_of_nlvr_come_in_any_order_each_with_its_own_tags() -> None:
+    task = tasks.load("nlvr")
+    assert isinstance(task, Varying) and not isinstance(tasks.load("nlvr2"), Varying)
+    row = Encoded(([1], [2], [3]), ("a", "b", "c"), label=1, segments=([10], [20], [30]))
+    found = [task.varied(row, Random(seed)) for seed in range(50)]
+    assert len({each.image_ids for each in found}) == 6
+    for each in found:
+        assert sorted(zip(each.image_ids, each.texts, each.segments, strict=True)) == [
+            ("a", [1], [10]), ("b", [2], [20]), ("c", [3], [30])
+        ]  # fmt: skip
+        assert each.label == 1
+    shared = task.varied(Encoded(([1],), ("a", "b", "c")), Random(1))
+    assert shared.texts == ([1],) and shared.segments == ()

@@ -1,4 +1,4 @@
-"""Pairs of captions and pictures: which are scored, and which pictures look alike."""
+"""Pairs of captions and pictures: which are scored, and which pictures look alike. Orders of NLVR's boxes."""
 
 import json
 from pathlib import Path
@@ -91,3 +91,24 @@ def test_a_pair_reads_the_tags_of_its_own_picture(tmp_path: Path) -> None:
             second = [token for token, part in zip(row.texts[0], row.segments[0], strict=True) if part]
             assert second == [*tag, tokenizer.sep]
     assert split.training_batch([0], seed=0, epoch=0)["token_type_ids"].sum() > 0
+
+
+def test_the_order_of_the_boxes_is_drawn_from_seed_epoch_and_example(tmp_path: Path) -> None:
+    with CorpusWriter(tmp_path / "corpus", dtype="float32") as writer:
+        for value, name in enumerate("abc"):
+            writer.add_image(name, np.full((1, 4), value, np.float32), np.array([[0, 0, 1, 1]], np.float32))
+        for name in ("train", "val"):
+            rows = [Example(f"1-{at}", "a text", list("abc"), label=at % 2) for at in range(9)]
+            writer.add_examples("nlvr", name, rows)
+        writer.commit(reader="toy", detector="external", source=[])
+    split = split_of(corpora.open(tmp_path / "corpus"), tasks.load("nlvr"))
+
+    def orders(indices: list[int], epoch: int) -> torch.Tensor:
+        batch = split.training_batch(indices, seed=3, epoch=epoch)
+        assert batch["labels"].tolist() == [index % 2 for index in indices]
+        return batch["regions"][:, :, 0, 0]
+
+    found = orders(list(range(9)), 0)
+    assert torch.equal(found.sort(1).values, torch.arange(3.0).expand(9, -1)) and len(found.unique(dim=0)) > 2
+    assert torch.equal(orders([7, 2], 0), found[[7, 2]]) and not torch.equal(orders(list(range(9)), 1), found)
+    assert split.batch([4])["regions"][0, :, 0, 0].tolist() == [0, 1, 2]  # scored as they are

@@ -7,7 +7,7 @@ from functools import partial
 from vlx.errors import ConfigError, CorpusError
 from vlx.objectives.supervised import soft_target_bce
 from vlx.objectives.vilbert import mean_bce
-from vlx.tasks.base import Contrasting, Encoded, Splits, Task
+from vlx.tasks.base import Contrasting, Encoded, Splits, Task, Varying
 from vlx.tasks.choices import VCR
 from vlx.tasks.pointing import GUESSWHAT_POINTING, REFERRING, VISUAL7W
 from vlx.tasks.questions import QuestionTask, gqa, vqa
@@ -56,4 +56,4 @@ def with_bce(task: Task) -> Task:
     raise ConfigError(f"loss=bce: task {task.name} chooses one of several; expected a task with named answers.")
 
 
-__all__ = ["Contrasting", "Encoded", "Splits", "Task", "load"]
+__all__ = ["Contrasting", "Encoded", "Splits", "Task", "Varying", "load"]

@@ -147,6 +147,15 @@ class Groups(NamedTuple):
 
 
 @runtime_checkable
+class Varying(Protocol):
+    """A task whose examples may be shown in several ways that are all as true."""
+
+    def varied(self, row: Encoded, rng: Random) -> Encoded:
+        """One of these ways, for training."""
+        ...
+
+
+@runtime_checkable
 class Contrasting(Protocol):
     """A task that also learns from pairs that do not belong together, and that is scored over all pairs."""
 

@@ -4,6 +4,7 @@ GuessWhat's questions (yes, no or not applicable)."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -101,8 +102,18 @@ class StatementTask:
         return float(np.bincount(known).max() / len(known))
 
 
+class UnorderedTask(StatementTask):
+    """A statement that is as true of its pictures in any other order."""
+
+    def varied(self, row: Encoded, rng: Random) -> Encoded:
+        """The pictures, and what belongs to each, in another order."""
+        order = rng.sample(range(self.num_images), self.num_images)
+        several = [part for part in ("texts", "image_ids", "segments") if len(getattr(row, part)) > 1]
+        return row._replace(**{part: tuple(getattr(row, part)[place] for place in order) for part in several})
+
+
 NLVR2 = StatementTask("nlvr2", 2, Splits("train", "dev", "test1"), "{}", ("False", "True"))
-# Official NLVR files name the picture; its boxes are read in their published order, permutation 0.
-NLVR = StatementTask("nlvr", 3, Splits("train", "val", "dev"), "dev-{}-0.png", ("false", "true"))
+# Official NLVR files name the picture; its boxes are scored in their published order, permutation 0, of six.
+NLVR = UnorderedTask("nlvr", 3, Splits("train", "val", "dev"), "dev-{}-0.png", ("false", "true"))
 SNLI_VE = StatementTask("snli_ve", 1, Splits("train", "dev", "test"), "{}", ("contradiction", "neutral", "entailment"))
 GUESSWHAT = StatementTask("guesswhat", 1, Splits("train", "valid", "test"), "{}", ("yes", "no", "n/a"))

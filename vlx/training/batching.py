@@ -17,7 +17,7 @@ from vlx.config import DistillConfig, FinetuneConfig, ModelFields
 from vlx.corpora import Corpus
 from vlx.errors import CorpusError
 from vlx.progress import meter
-from vlx.tasks import Contrasting, Encoded, Task
+from vlx.tasks import Contrasting, Encoded, Task, Varying
 from vlx.tasks.base import Groups
 from vlx.tasks.pointing import HALF, box_iou
 from vlx.tasks.retrieval import IN_BATCH
@@ -70,13 +70,15 @@ class Split:
         return self.collate([self.encoded[index] for index in indices])
 
     def training_batch(self, indices: Sequence[int], *, seed: int, epoch: int) -> dict[str, Tensor]:
-        """The same; where a task learns from pairs that do not belong together too, these are drawn from (seed, epoch,
-        example)."""
+        """The same; where a task varies its examples, or learns from pairs that do not belong together too, these are
+        drawn from (seed, epoch, example)."""
         kept = {} if self.taught is None else {"taught": torch.from_numpy(self.taught[list(indices)]).float()}
         seen = {"labelled": torch.tensor(indices) < self.labelled} if self.labelled else {}
+        draws = ((index, Random(f"{seed}/{epoch}/{index}")) for index in indices)
+        if isinstance(self.task, Varying):
+            return self.collate([self.task.varied(self.encoded[index], rng) for index, rng in draws]) | kept | seen
         if not isinstance(self.task, Contrasting):
             return self.batch(indices) | kept | seen
-        draws = [(index, Random(f"{seed}/{epoch}/{index}")) for index in indices]
         found = [self.task.learnt(self.encoded, self.groups, index, rng) for index, rng in draws]
         return self.collate([row for rows in zip(*found, strict=True) for row in rows]) | kept  # the right ones first
 

@@ -292,7 +292,8 @@ def as_wide(student: PreTrainedModel, teacher: PreTrainedModel, cfg: DistillConf
 def keeps_logits(cfg: DistillConfig, task: tasks.Task, train: Split, teacher: PreTrainedModel) -> bool:
     """Where the teacher would be asked the same again: it does not move, examples do not change, and come twice."""
     asked = total_steps(cfg, train) * cfg.batch_size
-    fixed = cfg.method == "kd" and not cfg.reptile and not isinstance(task, tasks.Contrasting)
+    changes = isinstance(task, tasks.Contrasting | tasks.Varying)
+    fixed = cfg.method == "kd" and not cfg.reptile and not changes
     apart = cfg.model in models.TOWERS and isinstance(teacher, Dual)  # vectors, whatever they are compared with
     return cfg.cache and (fixed or apart) and asked >= 2 * len(train)
 
