@@ -27,9 +27,9 @@ MODEL = ["--hidden_size=64", "--layers=3", "--intermediate_size=128", "--batch_s
 MODEL += ["--warmup_steps=100", "--lr=5e-4"]
 STAGES = {  # what is in the boxes first, then all that is said; begun with these, it stayed at chance for 1,000 steps
     "plain": ["--difficulty=normal", "--corpus_size=10000", "--steps=2500", "--eval_every=500", "--schedule=constant"],
-    "whole": ["--difficulty=hard", "--corpus_size=60000", "--steps=15000", "--eval_every=2500", "--log_every=100"],
+    "whole": ["--difficulty=hard", "--corpus_size=120000", "--steps=25000", "--eval_every=2500", "--log_every=100"],
 }
-REAL = ["--lr=3e-4", "--steps=900", "--eval_every=100"]
+REAL = ["--lr=3e-4", "--steps=2000", "--eval_every=100"]
 QUICK = ["--steps=20", "--warmup_steps=5", "--eval_every=20"]
 
 

@@ -16,6 +16,7 @@ import yaml
 
 from vlx.errors import ConfigError, UserError, did_you_mean
 from vlx.options import TINY, Config, check_known, describe, keys_of, one_line, option
+from vlx.pixel_options import PixelFields
 from vlx.pretrain_options import PretrainFields
 
 PRESETS = Path(__file__).parent / "presets"
@@ -149,7 +150,7 @@ class PrepareConfig(DataFields):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneConfig(TrainFields, ModelFields, DataFields):
+class FinetuneConfig(PixelFields, TrainFields, ModelFields, DataFields):
     """Train one model on one task."""
 
     weights: str = option("", "model to start from: folder or models:/name@alias; empty: from scratch")

@@ -38,6 +38,11 @@ class PixelFields(Config):
         if self.shortest % STRIDE or self.longest % STRIDE or self.shortest > self.longest:
             found = f"shortest={self.shortest}, longest={self.longest}"
             raise ConfigError(f"{found}: expected multiples of {STRIDE}, shortest at most longest.")
+        verb = vars(self)  # the options of every verb that may read pictures
+        if self.pixel_options() and verb["model"] != "clip_vil":
+            raise ConfigError(f"{self.pixel_options()[0]}: of systems that read pictures; expected model=clip_vil.")
+        if verb["weights"] and self.clip:
+            raise ConfigError(f"weights={verb['weights']}, clip={self.clip}: expected one of them.")
         places = self.shortest * self.longest // STRIDE**2
         if self.kept_places > places:
             raise ConfigError(f"kept_places={self.kept_places}: expected at most the {places} of a picture's grid.")

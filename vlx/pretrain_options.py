@@ -51,10 +51,6 @@ class PretrainFields(PixelFields):
                 raise ConfigError(f"loss_weights: {name}={number}: expected a number of at least 0.")
         if self.fixed_text_layers and self.model != "vilbert":
             raise ConfigError(f"fixed_text_layers={self.fixed_text_layers}: expected model=vilbert.")
-        if self.pixel_options() and self.model != "clip_vil":
-            raise ConfigError(f"{self.pixel_options()[0]}: of systems that read pictures; expected model=clip_vil.")
-        if self.weights and self.clip:
-            raise ConfigError(f"weights={self.weights}, clip={self.clip}: expected one of them.")
 
     def chosen(self) -> list[str]:
         """The objectives that were named."""

@@ -1,6 +1,7 @@
 import base64
 import json
 import shutil
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -227,7 +228,7 @@ def detect(image: Image.Image) -> tuple[Any, Any]:
 
 @pytest.fixture
 def served() -> serving.AnswerModel:
-    return serving.AnswerModel(Fake(), detect)
+    return serving.AnswerModel(Fake(), partial(serving.one_of_regions, detect=detect, max_regions=3))
 
 
 def test_regions_are_cut_and_padded_as_in_training(served: serving.AnswerModel, tmp_path: Path) -> None:

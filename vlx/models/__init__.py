@@ -15,7 +15,9 @@ SYSTEMS: dict[str, ModuleType] = {"oscar": oscar, "lxmert": lxmert, "vilbert": v
 TOWERS: dict[str, ModuleType] = {"dual": dual}  # the same, for retrieval alone: each side is read by itself
 PIXELS: dict[str, ModuleType] = {"clip_vil": clip_vil, "vle": vle}  # those that read pictures
 EVERY = SYSTEMS | TOWERS | PIXELS
-HEADS = {"oscar": "classifier.", "lxmert": "logit_fc.", "vilbert": "answer."}  # what the head's weights begin with
+HEADS = {  # what the head's weights begin with
+    "oscar": "classifier.", "lxmert": "logit_fc.", "vilbert": "answer.", "clip_vil": "answer_head.",
+}  # fmt: skip
 
 __all__ = ["PIXELS", "SYSTEMS", "TOWERS", "Head", "Sizes", "Targets", "build", "for_pretraining", "with_new_head"]
 
@@ -53,7 +55,7 @@ def for_pretraining(
 def with_new_head(model: PreTrainedModel, system: str, head: Head, *, seed: int, **options: Any) -> PreTrainedModel:
     """The same model with another head, drawn from `seed`. `options`: of the configuration, what else the head is."""
     config = copy.deepcopy(model.config)
-    for name, value in (SYSTEMS[system].with_head(head) | options).items():
+    for name, value in (EVERY[system].with_head(head) | options).items():
         setattr(config, name, value)
     fresh = drawn(AutoModel, config, seed)
     kept = {name: weight for name, weight in model.state_dict().items() if name in fresh.state_dict()}

@@ -108,8 +108,11 @@ class UnorderedTask(StatementTask):
     def varied(self, row: Encoded, rng: Random) -> Encoded:
         """The pictures, and what belongs to each, in another order."""
         order = rng.sample(range(self.num_images), self.num_images)
-        several = [part for part in ("texts", "image_ids", "segments") if len(getattr(row, part)) > 1]
-        return row._replace(**{part: tuple(getattr(row, part)[place] for place in order) for part in several})
+
+        def ordered(parts: tuple[Any, ...]) -> tuple[Any, ...]:
+            return tuple(parts[place] for place in order) if len(parts) > 1 else parts
+
+        return row._replace(texts=ordered(row.texts), image_ids=ordered(row.image_ids), segments=ordered(row.segments))
 
 
 NLVR2 = StatementTask("nlvr2", 2, Splits("train", "dev", "test1"), "{}", ("False", "True"))

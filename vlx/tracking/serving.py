@@ -3,6 +3,7 @@
 import base64
 import warnings
 from collections.abc import Callable
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from PIL import Image
 from torch.nn.utils.rnn import pad_sequence
 
+from vlx.corpora.pixels import LONGEST, SHORTEST, pixels
 from vlx.errors import UserError
 
+Read = Callable[[list[int], list[Image.Image]], dict[str, torch.Tensor]]
 Detect = Callable[[Image.Image], tuple[np.ndarray, np.ndarray]]  # picture -> features [R,D], boxes [R,4]
 PICTURE = "expected a path, base64 bytes or a data: URI of a picture"
 
@@ -33,24 +36,27 @@ def _load_pyfunc(path: str) -> "AnswerModel":
     from vlx.corpora import detectors
 
     loaded = checkpoints.load(Path(path))
-    name = loaded.meta["detector"]
-    if name in ("external", "none"):
+    meta = loaded.meta
+    if loaded.tokenizer and not meta["region_dim"]:
+        sides = {"shortest": meta.get("shortest", SHORTEST), "longest": meta.get("longest", LONGEST)}
+        return AnswerModel(loaded, partial(one_of_pixels, **sides))
+    if (name := meta["detector"]) in ("external", "none"):
         raise UserError(
             "this model reads regions of a detector that is not part of vlx; score it with the entry point evaluate on "
             "prepared features."
         )
-    return AnswerModel(loaded, detectors.load(name))
+    return AnswerModel(loaded, partial(one_of_regions, detect=detectors.load(name), max_regions=meta["max_regions"]))
 
 
 class AnswerModel:
-    """loaded: .model, .tokenizer, .meta; detect: the detector that the model was trained with."""
+    """loaded: .model, .tokenizer, .meta; read: makes the model's batch of a text and its pictures."""
 
-    def __init__(self, loaded: Any, detect: Detect) -> None:
+    def __init__(self, loaded: Any, read: Read) -> None:
         if loaded.meta["task"] == "pretrain":
             raise UserError("this model is pre-trained and answers nothing yet: fine-tune it.")
         if not loaded.meta["answers"]:
             raise UserError("this model points at regions: score it with the entry point evaluate.")
-        self.loaded, self.detect = loaded, detect
+        self.loaded, self.read = loaded, read
         loaded.model.eval()
 
     def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> Any:
@@ -70,16 +76,25 @@ class AnswerModel:
         """Of every answer."""
         meta = self.loaded.meta
         (tokens,) = self.loaded.tokenizer.encode([text], limit=meta["max_text_tokens"])
-        found = [self.detect(picture) for picture in pictures]
         with torch.inference_mode():
-            logits = self.loaded.model(one_example(tokens, found, max_regions=meta["max_regions"])).logits[0].float()
+            logits = self.loaded.model(self.read(tokens, pictures)).logits[0].float()
         return (logits.sigmoid() if meta["soft_targets"] else logits.softmax(-1)).tolist()
 
 
-def one_example(
-    tokens: list[int], found: list[tuple[np.ndarray, np.ndarray]], *, max_regions: int
+def one_of_pixels(
+    tokens: list[int], pictures: list[Image.Image], *, shortest: int, longest: int
+) -> dict[str, torch.Tensor]:
+    """A batch of one: input_ids and text_mask [1,T], pixels [1,3,H,W] of a canvas of these sides."""
+    input_ids = torch.tensor([tokens])
+    shown = torch.stack([pixels(picture, shortest=shortest, longest=longest) for picture in pictures])
+    return {"input_ids": input_ids, "text_mask": torch.ones_like(input_ids, dtype=torch.bool), "pixels": shown}
+
+
+def one_of_regions(
+    tokens: list[int], pictures: list[Image.Image], *, detect: Detect, max_regions: int
 ) -> dict[str, torch.Tensor]:
     """A batch of one: input_ids and text_mask [1,N,T], regions [1,N,R,D], boxes [1,N,R,4], region_mask [1,N,R]."""
+    found = [detect(picture) for picture in pictures]
     cut = [[torch.from_numpy(each[:max_regions]).float() for each in pair] for pair in found]
     regions, boxes = (pad_sequence(list(each), batch_first=True)[None] for each in zip(*cut, strict=True))
     mask = pad_sequence([torch.ones(len(corners)) for _, corners in cut], batch_first=True)[None].bool()

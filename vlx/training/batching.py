@@ -65,6 +65,10 @@ class Split:
     def epoch_batches(self, batch_size: int, *, seed: int, epoch: int) -> list[list[int]]:
         return epoch_batches(self.lengths, batch_size, seed=seed, epoch=epoch)
 
+    def ordered_batches(self, batch_size: int) -> list[list[int]]:
+        """Every example once, those of a batch alike: for evaluation."""
+        return sorted_batches(self.lengths, batch_size)
+
     def batch(self, indices: Sequence[int]) -> dict[str, Tensor]:
         """The model's input for these examples (shapes: models.oscar) and its targets."""
         return self.collate([self.encoded[index] for index in indices])
@@ -235,9 +239,8 @@ def collate(rows: Sequence[Encoded], corpus: RegionSource, *, max_regions: int, 
         "boxes": torch.from_numpy(boxes),
         "region_mask": torch.arange(regions) < region_lengths[..., None],
         "layout": joint_layout(text_lengths.flatten(), region_lengths.flatten(), tokens),
-        "labels": torch.tensor([row.label for row in rows]),
+        **answers_of(rows, labels),
         **({"token_type_ids": segments_of(rows, input_ids.shape)} if rows[0].segments else {}),
-        **({"targets": soft_targets(rows, labels)} if rows[0].scores is not None else {}),
         **(pointed_at(rows, torch.from_numpy(boxes[:, 0])) if rows[0].box else {}),
     }
 
@@ -268,6 +271,17 @@ def pointed_at(rows: Sequence[Encoded], regions: Tensor) -> dict[str, Tensor]:
         return found
     none = ((0.0, 0.0, 0.0, 0.0),)
     return found | {"candidates": torch.tensor([row.candidates + none * (most - len(row.candidates)) for row in rows])}
+
+
+def padded(rows: Sequence[Sequence[int]], width: int, fill: int) -> Tensor:
+    """[B,width]."""
+    return torch.tensor([[*row, *[fill] * (width - len(row))] for row in rows])
+
+
+def answers_of(rows: Sequence[Encoded], labels: int) -> dict[str, Tensor]:
+    """labels [B], and targets [B,labels] where answers have soft scores."""
+    soft = {"targets": soft_targets(rows, labels)} if rows[0].scores is not None else {}
+    return {"labels": torch.tensor([row.label for row in rows])} | soft
 
 
 def soft_targets(rows: Sequence[Encoded], labels: int) -> Tensor:

@@ -35,7 +35,7 @@ def predict(model: nn.Module, split: Split, task: Task, *, kept: Path | None = N
         towers = extract_model_from_parallel(model)
         return match(towers, split, kept=kept) if isinstance(towers, Dual) else rank(model, split, task, kept=kept)
     state = PartialState()
-    batches = sorted_batches(split.lengths, EVAL_BATCH)[state.process_index :: state.num_processes]
+    batches = split.ordered_batches(EVAL_BATCH)[state.process_index :: state.num_processes]
     found = []
     with meter(f"scoring {split.name}", len(batches)) as bar:
         for indices in batches:

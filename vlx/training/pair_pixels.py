@@ -76,10 +76,12 @@ class Pixels:
 
     def batch(self, images: Sequence[str], draws: Sequence[Random]) -> dict[str, Tensor]:
         """pixels [B,3,H,W], kept_places [B,kept]."""
-        batch = {"pixels": self.canvases.pixels(images)}
-        if self.kept:
-            batch["kept_places"] = torch.tensor([rng.sample(range(self.places), self.kept) for rng in draws])
-        return batch
+        return {"pixels": self.canvases.pixels(images)} | self.places_kept(draws)
+
+    def places_kept(self, draws: Sequence[Random]) -> dict[str, Tensor]:
+        """kept_places [B,kept], or nothing where all are shown."""
+        found = [rng.sample(range(self.places), self.kept) for rng in draws if self.kept]
+        return {"kept_places": torch.tensor(found)} if found else {}
 
     def epoch_batches(
         self, images: Sequence[str], lengths: np.ndarray, batch_size: int, *, seed: int, epoch: int

@@ -20,7 +20,7 @@ from vlx.errors import CorpusError
 from vlx.objectives.masking import hide_words
 from vlx.objectives.vilbert import only_matched
 from vlx.tokenization import WordPiece, cut_pair
-from vlx.training.batching import examples_of, joint_layout
+from vlx.training.batching import examples_of, joint_layout, padded
 
 Batch = dict[str, Tensor]
 TRIES = 20  # to draw another picture's text
@@ -190,8 +190,3 @@ def texts_of(rows: Dataset, tokenizer: WordPiece, corpus: Corpus, task: str, *, 
             name = f"{identifier}/{number}" if number else identifier
             texts.append(Text(name, image, words, kept.get(image, []), known))
     return texts
-
-
-def padded(rows: Sequence[Sequence[int]], width: int, fill: int) -> Tensor:
-    """[B,width]."""
-    return torch.tensor([[*row, *[fill] * (width - len(row))] for row in rows])

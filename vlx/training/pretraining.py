@@ -16,7 +16,6 @@ from torch import nn
 
 from vlx import checkpoints, models, tasks, tracking
 from vlx.checkpoints import Loaded, LoadReport
-from vlx.checkpoints.clip_vil import start_clip_vil
 from vlx.config import PretrainConfig
 from vlx.corpora import Corpus
 from vlx.errors import ConfigError
@@ -28,11 +27,11 @@ from vlx.pretrain_options import PRETRAINING
 from vlx.tokenization import WordPiece
 from vlx.training.batching import examples_of, reads_tags
 from vlx.training.evaluation import EVAL_BATCH
-from vlx.training.loop import Validate, fit, total_steps, whole
-from vlx.training.optim import Group, Optim, Schedule
+from vlx.training.loop import Validate, fit
 from vlx.training.pair_pixels import Canvases, Pixels
 from vlx.training.pair_regions import Regions
 from vlx.training.pairs import Hiding, Pairs, PictureSide, open_pairs
+from vlx.training.pixel_training import from_clip, groups_of, told_of
 from vlx.training.recipes import log_inputs, reading, sizes_of, take_answers
 from vlx.training.results import Result, prefixed
 
@@ -118,15 +117,11 @@ def start_from(cfg: PretrainConfig, corpus: Corpus, names: Sequence[str]) -> Loa
             take_answers(model, given.model, (given.meta["answers"], corpus.answers(cfg.task)))
         words, report = given.words, given.report
     elif cfg.clip:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(cfg.seed)
-            model, report = start_clip_vil(Path(cfg.clip), Path(cfg.bert))
+        model, words, report = from_clip(cfg)
         model = models.for_pretraining(cfg.model, targets, model, seed=cfg.seed)
-        words = WordPiece.load(Path(cfg.vocab) if cfg.vocab else Path(cfg.bert).parent / "vocab.txt")
     else:
         words, report = vocabulary(cfg, corpus), LoadReport("from scratch")
-        sizes = sizes_of(cfg, words, corpus)._replace(vision_layers=cfg.stages(), vision_width=cfg.vision_width)
-        model = models.for_pretraining(cfg.model, targets, sizes, seed=cfg.seed, **fixed)
+        model = models.for_pretraining(cfg.model, targets, sizes_of(cfg, words, corpus), seed=cfg.seed, **fixed)
     return Loaded(model, words, meta_of(cfg, corpus, names, stage), report)
 
 
@@ -136,8 +131,9 @@ def meta_of(cfg: PretrainConfig, corpus: Corpus, names: Sequence[str], stage: in
     meta |= {"tags": reads_tags(cfg), "max_text_tokens": cfg.max_text_tokens, "max_regions": cfg.max_regions}
     meta |= {
         "detector": corpus.detector,
-        "region_dim": 0 if cfg.model in models.PIXELS else corpus.region_dim,
+        "region_dim": corpus.region_dim,
         "data_fingerprint": corpus.fingerprint,
+        **(told_of(cfg) if cfg.model in models.PIXELS else {}),
     }
     return meta | {"objectives": list(names)}
 
@@ -198,17 +194,6 @@ def sides_of(cfg: PretrainConfig, corpus: Corpus, images: list[str]) -> tuple[Pi
 def until(cfg: PretrainConfig) -> PretrainConfig:
     """As long as the stage is to last: its schedule may be of more epochs."""
     return dataclasses.replace(cfg, epochs=cfg.stop_epoch) if cfg.stop_epoch else cfg
-
-
-def groups_of(cfg: PretrainConfig, train: Pairs) -> list[Group]:
-    """The weights by how they learn: CLIP's network with a rate, a decay and milestones of its own, or all as one."""
-    total = total_steps(cfg, train)
-    if not cfg.vision_lr:
-        return [whole(cfg, total)]
-    epoch = len(train.epoch_batches(cfg.batch_size, seed=cfg.seed, epoch=0))
-    sgd = Optim("sgd", cfg.vision_weight_decay, momentum=cfg.vision_momentum)
-    drops = Schedule("constant", 0, total, tuple(epoch * number for number in cfg.milestones()))
-    return [Group("vision", sgd, cfg.vision_lr, drops, part=models.PIXELS[cfg.model].VISION), whole(cfg, total)]
 
 
 def validator(objective: Objective, names: Sequence[str], weights: dict[str, float], pairs: Pairs) -> Validate:

@@ -27,6 +27,7 @@ from vlx.objectives import (
     supervised,
 )
 from vlx.objectives.vilbert import mean_bce
+from vlx.pixel_options import PixelFields
 from vlx.tokenization import WordPiece
 from vlx.training import teachers
 from vlx.training.batching import Data, Split, TrainingData, examples_of, open_data, open_split, reads_tags
@@ -34,6 +35,7 @@ from vlx.training.device import accelerator_for
 from vlx.training.evaluation import Validate, beside_teacher, validator
 from vlx.training.logits import kept_logits
 from vlx.training.loop import Best, fit, optim_of, schedule_of, total_steps
+from vlx.training.pixel_training import all_as_pixels, as_pixels, canvas_of, from_clip, groups_of, told_of
 from vlx.training.reptile import Reptile
 from vlx.training.results import Result, finish, publish, read_result
 
@@ -46,9 +48,10 @@ def corpus_of(cfg: DataFields, *, task: str | None = None) -> Corpus:
     Raises ConfigError if a model is to learn from it that cannot."""
     if isinstance(cfg, Trained) and cfg.model in models.TOWERS and cfg.task != "retrieval":
         raise ConfigError(f"model={cfg.model}: only says what belongs together; expected task=retrieval.")
-    if isinstance(cfg, Trained) and cfg.model in models.PIXELS:
+    learns = isinstance(cfg, FinetuneConfig) and cfg.model == "clip_vil"  # the one that reads pixels and learns here
+    if isinstance(cfg, Trained) and cfg.model in models.PIXELS and not learns:
         expected = f"expected one of {', '.join(models.SYSTEMS)}"
-        raise ConfigError(f"model={cfg.model}: reads pixels; training it comes later, {expected}.")
+        raise ConfigError(f"model={cfg.model}: reads pixels; training it so comes later, {expected}.")
     return corpora.fetch(
         cfg.task if task is None else task, cfg.corpus, cfg.source, cfg.work_dir,
         format=cfg.format, dtype=cfg.dtype, detector=cfg.detector,
@@ -74,6 +77,10 @@ def describe(cfg: DistillConfig) -> str:
 
 def new_model(cfg: Trained, task: tasks.Task, corpus: Corpus, tokenizer: WordPiece | None = None) -> Loaded:
     """A model from scratch; its vocabulary, if it has none yet, is the given one or trained on the training texts."""
+    if isinstance(cfg, FinetuneConfig) and cfg.clip:
+        start, words, report = from_clip(cfg)
+        model = models.with_new_head(start, cfg.model, task.head, seed=cfg.seed)
+        return Loaded(model, words, meta_of(cfg, task, corpus), report)
     tokenizer = tokenizer or vocabulary(cfg, task, corpus)
     model = models.build(cfg.model, task.head, sizes_of(cfg, tokenizer, corpus), seed=cfg.seed)
     report = LoadReport("from scratch")
@@ -84,10 +91,11 @@ def new_model(cfg: Trained, task: tasks.Task, corpus: Corpus, tokenizer: WordPie
 
 
 def sizes_of(cfg: ModelFields, tokenizer: WordPiece, corpus: Corpus) -> models.Sizes:
+    pictures = (cfg.stages(), cfg.vision_width) if isinstance(cfg, PixelFields) else ()
     return models.Sizes(
         len(tokenizer), cfg.max_text_tokens, corpus.region_dim, cfg.hidden_size,
         cfg.layers, cfg.region_layers, cfg.cross_layers, cfg.heads, cfg.intermediate_size,
-        cfg.initializer_range, cfg.dropout, cfg.attention_dropout, cfg.classifier, cfg.classifier_scale,
+        cfg.initializer_range, cfg.dropout, cfg.attention_dropout, cfg.classifier, cfg.classifier_scale, *pictures,
     )  # fmt: skip
 
 
@@ -107,13 +115,15 @@ def meta_of(cfg: Trained, task: tasks.Task, corpus: Corpus) -> dict[str, Any]:
         "max_regions": cfg.max_regions,
         "detector": corpus.detector,
     }
-    return meta | {"region_dim": corpus.region_dim, "data_fingerprint": corpus.fingerprint}
+    pictures = told_of(cfg) if isinstance(cfg, FinetuneConfig) and cfg.model in models.PIXELS else {}
+    return meta | {"region_dim": corpus.region_dim, "data_fingerprint": corpus.fingerprint} | pictures
 
 
 def start_from(cfg: FinetuneConfig, task: tasks.Task, corpus: Corpus) -> Loaded:
     """The given weights; of another task or of other answers, with a new head, or with pre-training's rows of it."""
     loaded = reading(checkpoints.load(cfg.weights, new_head=True), corpus)
-    if (system := loaded.meta["system"]) != cfg.model and models.TOWERS.keys() & {system, cfg.model}:
+    apart = models.TOWERS | models.PIXELS  # others read the same batch
+    if (system := loaded.meta["system"]) != cfg.model and apart.keys() & {system, cfg.model}:
         raise ConfigError(f"model={cfg.model}: {cfg.weights} is of {system}; give model={system}.")
     known = getattr(loaded.model.config, "max_position_embeddings", cfg.max_text_tokens)
     if cfg.max_text_tokens > known:
@@ -180,11 +190,12 @@ def load_with_task(uri: str, name: str, corpus: Corpus) -> tuple[Loaded, tasks.T
 def open_for(loaded: Loaded, corpus: Corpus, task: tasks.Task, cfg: EvaluateConfig) -> Split:
     """A split as this model reads it."""
     meta = loaded.meta
-    return open_split(
+    split = open_split(
         corpus, task, cfg.split or task.splits.test, loaded.words, max_text_tokens=meta["max_text_tokens"],
         max_regions=meta["max_regions"], tags=meta["tags"], limit=cfg.limit,
         images=cfg.test_images, listed=cfg.listed,
     )  # fmt: skip
+    return as_pixels(split, canvas_of(meta)) if meta["system"] in models.PIXELS else split
 
 
 def learn(
@@ -193,9 +204,10 @@ def learn(
 ) -> Best:  # fmt: skip
     """Train in the run's own folder; the best step is the validation split's choice."""
     set_dropout(model, cfg.dropout, cfg.attention_dropout)
+    groups = groups_of(cfg, data.train) if isinstance(cfg, FinetuneConfig) else ()
     return fit(
         model, objective, data.train, validate or validator(task, data.validation), cfg, run,
-        folder=run.folder / "training", title=title, metric=task.metric, hook=hook,
+        folder=run.folder / "training", title=title, metric=task.metric, hook=hook, groups=groups,
     )  # fmt: skip
 
 
@@ -204,6 +216,7 @@ def finetune(cfg: FinetuneConfig, task: tasks.Task, corpus: Corpus, run: trackin
     given = start_from(cfg, task, corpus) if cfg.weights else new_model(cfg, task, corpus)
     learner = dataclasses.replace(given, meta=meta_of(cfg, task, corpus))
     data = open_data(corpus, task, learner.words, cfg)
+    data = all_as_pixels(data, cfg) if cfg.model in models.PIXELS else data
     log_inputs(run, data)
     best = learn(learner.model, from_labels(cfg, task), data, task, cfg, run, title)
     return publish(run, learner, data, task, best, role=cfg.role, title=title, tags={})
