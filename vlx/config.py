@@ -23,7 +23,6 @@ PRESETS = Path(__file__).parent / "presets"
 WRONG_TYPE = re.compile(r'"(\w+)": Expected a <class \'(\w+)\'>. Got value: (.*)')
 log = logging.getLogger("vlx")
 
-
 TASKS = (
     *("nlvr2", "nlvr", "vqa", "gqa", "vqa_rad", "genome_qa", "retrieval", "snli_ve", "guesswhat"),
     *("refcoco", "refcoco+", "refcocog", "visual7w", "guesswhat_pointing", "vcr_q2a", "vcr_qa2r"),
