@@ -327,11 +327,11 @@ def test_texts_to_pre_train_on_have_pictures_regions_with_classes_and_answers(tm
     """The classes are told from the pixels; the drawing knows the truth."""
     corpus = scenes.build(tmp_path / "made", task="pretrain", size=150)
     rows = corpus.examples("pretrain", "mscoco_train")
-    assert set(rows["category"]) == {"mscoco", "vqa", "gqa"} and len(rows) == 150
+    assert set(rows["category"]) == {"mscoco", "vg", "vqa", "gqa"} and len(rows) == 150
     table = corpus.answers("pretrain")
     assert all(answer in table for answers in rows["answers"] for answer in answers)
     assert all(
-        bool(answers) == (source != "mscoco") for answers, source in zip(rows["answers"], rows["category"], strict=True)
+        bool(answers) == (source in ("vqa", "gqa")) for answers, source in zip(rows["answers"], rows["category"], strict=True)
     )
     images = {found[0] for found in rows["image_ids"]}
     assert not images & {found[0] for found in corpus.examples("pretrain", "mscoco_minival")["image_ids"]}

@@ -41,6 +41,11 @@ def captions(rng: random.Random, picture: Picture) -> list[str]:
     return [caption(rng, picture) for _ in range(CAPTIONS)]
 
 
+def phrases(rng: random.Random, picture: Picture) -> list[str]:
+    """One of each of its shapes, as Visual Genome describes regions."""
+    return [full_name(shape, rng) for shape in rng.sample(picture, len(picture))]
+
+
 def expressions(rng: random.Random, picture: Picture, index: int) -> list[str]:
     """Up to three ways to mean this shape and no other; none where words do not tell it from the others."""
     nouns = [name_of(picture[index], picture, rng) for _ in range(3)]

@@ -26,13 +26,15 @@ def name_of(image: int) -> str:
 
 
 def say_all(rng: random.Random, picture: Picture, image: int) -> list[Record]:
-    """Captions, and the questions of VQA with their soft scores and of GQA with their one answer."""
+    """Captions of the whole and of each shape, and the questions of VQA with their soft scores and of GQA with their
+    one answer: about as many of each kind as LXMERT's."""
     said: list[Record] = [{"source": "mscoco", "text": text} for text in captions.captions(rng, picture)]
-    for question in questions.ask(rng, picture, questions.VQA, 5):
+    said += [{"source": "vg", "text": text} for text in captions.phrases(rng, picture)]
+    for question in questions.ask(rng, picture, questions.VQA, 2):
         humans = Counter(map(convert_answer, questions.human_answers(rng, question)))
         scores = {answer: get_score(count) for answer, count in humans.items()}
         said.append({"source": "vqa", "text": question.text, "label": scores})
-    for question in questions.ask(rng, picture, questions.GQA, 4):
+    for question in questions.ask(rng, picture, questions.GQA, 2):
         said.append({"source": "gqa", "text": question.text, "label": {convert_answer(question.answer): 1.0}})
     return [{"image_id": image} | record for record in said]
 
