@@ -331,7 +331,8 @@ def test_texts_to_pre_train_on_have_pictures_regions_with_classes_and_answers(tm
     table = corpus.answers("pretrain")
     assert all(answer in table for answers in rows["answers"] for answer in answers)
     assert all(
-        bool(answers) == (source in ("vqa", "gqa")) for answers, source in zip(rows["answers"], rows["category"], strict=True)
+        bool(answers) == (source in ("vqa", "gqa"))
+        for answers, source in zip(rows["answers"], rows["category"], strict=True)
     )
     images = {found[0] for found in rows["image_ids"]}
     assert not images & {found[0] for found in corpus.examples("pretrain", "mscoco_minival")["image_ids"]}
