@@ -14,13 +14,14 @@ from vlx import checkpoints, corpora, tasks
 from vlx.checkpoints import Loaded
 from vlx.config import FinetuneConfig
 from vlx.corpora import Corpus, Example, pixels
+from vlx.corpora.pixels import Canvas, canvas_of
 from vlx.corpora.writer import CorpusWriter
 from vlx.errors import ConfigError
 from vlx.tokenization import SPECIAL
 from vlx.training import recipes
 from vlx.training.batching import Data, open_data
 from vlx.training.loop import Best
-from vlx.training.pixel_training import PixelSplit, Shown, all_as_pixels, canvas_of
+from vlx.training.pixel_training import PixelSplit, all_as_pixels
 
 COLOURS = {"red": (220, 30, 30), "blue": (30, 60, 220)}
 
@@ -121,5 +122,5 @@ def test_it_starts_from_clips_and_berts_weights_or_from_a_model_of_its_own(corpu
 
 def test_a_model_tells_how_it_reads_pictures_or_is_read_as_published(corpus: Corpus) -> None:
     made, _, _ = started(config(), corpus)
-    assert canvas_of(made.meta) == Shown(32, 64, 0) and made.meta["region_dim"] == 0
-    assert canvas_of({"system": "clip_vil"}) == Shown(384, 640, 0)
+    assert canvas_of(made.meta) == Canvas(32, 64, 0) and made.meta["region_dim"] == 0
+    assert canvas_of({"system": "clip_vil"}) == Canvas(384, 640, 0)

@@ -4,7 +4,8 @@ A picture's shape is (width, height), a tensor's (..., height, width).
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +16,19 @@ SHORTEST, LONGEST = 384, 640  # sides of CLIP-ViL's canvas
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # of red, green and blue in 0..1, for CLIP's own training pictures
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 Size = tuple[int, int]  # width, height
+
+
+class Canvas(NamedTuple):
+    """How a model sees pictures; by default as published for VQA (specs: CLIP-ViL c.2, d.1)."""
+
+    shortest: int = SHORTEST
+    longest: int = LONGEST
+    aspect_groups: int = 0
+
+
+def canvas_of(told: Mapping[str, Any]) -> Canvas:
+    """What options, or a model's meta, tell of it."""
+    return Canvas(**{name: told[name] for name in Canvas._fields if name in told})
 
 
 def resized(size: Size, *, shortest: int = SHORTEST, longest: int = LONGEST) -> Size:

@@ -15,7 +15,7 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from PIL import Image
 from torch.nn.utils.rnn import pad_sequence
 
-from vlx.corpora.pixels import LONGEST, SHORTEST, pixels
+from vlx.corpora.pixels import Canvas, canvas_of, pixels
 from vlx.errors import UserError
 
 Read = Callable[[list[int], list[Image.Image]], dict[str, torch.Tensor]]
@@ -38,8 +38,7 @@ def _load_pyfunc(path: str) -> "AnswerModel":
     loaded = checkpoints.load(Path(path))
     meta = loaded.meta
     if loaded.tokenizer and not meta["region_dim"]:
-        sides = {"shortest": meta.get("shortest", SHORTEST), "longest": meta.get("longest", LONGEST)}
-        return AnswerModel(loaded, partial(one_of_pixels, **sides))
+        return AnswerModel(loaded, partial(one_of_pixels, canvas=canvas_of(meta)))
     if (name := meta["detector"]) in ("external", "none"):
         raise UserError(
             "this model reads regions of a detector that is not part of vlx; score it with the entry point evaluate on "
@@ -81,12 +80,10 @@ class AnswerModel:
         return (logits.sigmoid() if meta["soft_targets"] else logits.softmax(-1)).tolist()
 
 
-def one_of_pixels(
-    tokens: list[int], pictures: list[Image.Image], *, shortest: int, longest: int
-) -> dict[str, torch.Tensor]:
-    """A batch of one: input_ids and text_mask [1,T], pixels [1,3,H,W] of a canvas of these sides."""
+def one_of_pixels(tokens: list[int], pictures: list[Image.Image], *, canvas: Canvas) -> dict[str, torch.Tensor]:
+    """A batch of one: input_ids and text_mask [1,T], pixels [1,3,H,W]."""
     input_ids = torch.tensor([tokens])
-    shown = torch.stack([pixels(picture, shortest=shortest, longest=longest) for picture in pictures])
+    shown = torch.stack([pixels(picture, shortest=canvas.shortest, longest=canvas.longest) for picture in pictures])
     return {"input_ids": input_ids, "text_mask": torch.ones_like(input_ids, dtype=torch.bool), "pixels": shown}
 
 

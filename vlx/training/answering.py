@@ -13,12 +13,13 @@ from vlx import checkpoints, models, tasks
 from vlx.config import PredictConfig
 from vlx.corpora import Example
 from vlx.corpora.formats import npz
+from vlx.corpora.pixels import canvas_of
 from vlx.errors import ConfigError
 from vlx.objectives.supervised import Batch, logits_of
 from vlx.tasks.pointing import PointingTask
 from vlx.training import recipes
 from vlx.training.batching import collate
-from vlx.training.pixel_training import canvas_of, canvases_of, collate_pixels
+from vlx.training.pixel_training import canvases_of, collate_pixels
 
 
 class Shelf:

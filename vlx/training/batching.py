@@ -79,12 +79,12 @@ class Split:
         kept = {} if self.taught is None else {"taught": torch.from_numpy(self.taught[list(indices)]).float()}
         seen = {"labelled": torch.tensor(indices) < self.labelled} if self.labelled else {}
         draws = ((index, Random(f"{seed}/{epoch}/{index}")) for index in indices)
+        if isinstance(self.task, Contrasting):
+            found = [self.task.learnt(self.encoded, self.groups, index, rng) for index, rng in draws]
+            return self.collate([row for rows in zip(*found, strict=True) for row in rows]) | kept  # right ones first
         if isinstance(self.task, Varying):
             return self.collate([self.task.varied(self.encoded[index], rng) for index, rng in draws]) | kept | seen
-        if not isinstance(self.task, Contrasting):
-            return self.batch(indices) | kept | seen
-        found = [self.task.learnt(self.encoded, self.groups, index, rng) for index, rng in draws]
-        return self.collate([row for rows in zip(*found, strict=True) for row in rows]) | kept  # the right ones first
+        return self.batch(indices) | kept | seen
 
     def first(self, count: int) -> "Split":
         """The split of its first examples."""

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from random import Random
-from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -17,7 +16,7 @@ from vlx.checkpoints import LoadReport
 from vlx.checkpoints.clip_vil import start_clip_vil
 from vlx.config import FinetuneConfig, PretrainConfig
 from vlx.corpora import Corpus
-from vlx.corpora.pixels import LONGEST, SHORTEST
+from vlx.corpora.pixels import Canvas, canvas_of
 from vlx.errors import ConfigError
 from vlx.tasks import Encoded
 from vlx.tokenization import WordPiece
@@ -25,26 +24,6 @@ from vlx.training.batching import Data, Split, TrainingData, answers_of, padded
 from vlx.training.loop import total_steps, whole
 from vlx.training.optim import Group, Optim, Schedule
 from vlx.training.pair_pixels import Canvases, Pixels
-
-
-class Canvas(Protocol):
-    """How pictures are shown."""
-
-    @property
-    def shortest(self) -> int: ...
-    @property
-    def longest(self) -> int: ...
-    @property
-    def aspect_groups(self) -> int: ...
-
-
-@dataclass(frozen=True)
-class Shown:
-    """As published for VQA (specs: CLIP-ViL c.2, d.1), of a model that does not tell."""
-
-    shortest: int = SHORTEST
-    longest: int = LONGEST
-    aspect_groups: int = 0
 
 
 @dataclass(frozen=True)
@@ -100,18 +79,13 @@ def canvases_of(corpus: Corpus, canvas: Canvas) -> Canvases:
 
 
 def all_as_pixels(data: Data, cfg: FinetuneConfig) -> Data:
-    train, *others = data
-    return Data(as_pixels(train, cfg, kept=cfg.kept_places), *(as_pixels(split, cfg) for split in others))
-
-
-def canvas_of(meta: dict[str, Any]) -> Canvas:
-    """What the model learnt from."""
-    return Shown(**{spec.name: meta[spec.name] for spec in dataclasses.fields(Shown) if spec.name in meta})
+    canvas, (train, *others) = canvas_of(vars(cfg)), data
+    return Data(as_pixels(train, canvas, kept=cfg.kept_places), *(as_pixels(split, canvas) for split in others))
 
 
 def told_of(cfg: FinetuneConfig | PretrainConfig) -> dict[str, int]:
     """What a model's meta tells of pictures."""
-    return {spec.name: getattr(cfg, spec.name) for spec in dataclasses.fields(Shown)} | {"region_dim": 0}
+    return canvas_of(vars(cfg))._asdict() | {"region_dim": 0}
 
 
 def from_clip(cfg: FinetuneConfig | PretrainConfig) -> tuple[PreTrainedModel, WordPiece, LoadReport]:

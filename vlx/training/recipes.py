@@ -13,6 +13,7 @@ from vlx import checkpoints, corpora, models, tasks, tracking, workspace
 from vlx.checkpoints import Loaded, LoadReport
 from vlx.config import DataFields, DistillConfig, EvaluateConfig, FinetuneConfig, ModelFields, PrepareConfig
 from vlx.corpora import Corpus
+from vlx.corpora.pixels import canvas_of
 from vlx.errors import CheckpointError, ConfigError
 from vlx.models.dual import Dual
 from vlx.models.ensemble import Ensemble
@@ -35,7 +36,7 @@ from vlx.training.device import accelerator_for
 from vlx.training.evaluation import Validate, beside_teacher, validator
 from vlx.training.logits import kept_logits
 from vlx.training.loop import Best, fit, optim_of, schedule_of, total_steps
-from vlx.training.pixel_training import all_as_pixels, as_pixels, canvas_of, from_clip, groups_of, told_of
+from vlx.training.pixel_training import all_as_pixels, as_pixels, from_clip, groups_of, told_of
 from vlx.training.reptile import Reptile
 from vlx.training.results import Result, finish, publish, read_result
 
@@ -204,7 +205,7 @@ def learn(
 ) -> Best:  # fmt: skip
     """Train in the run's own folder; the best step is the validation split's choice."""
     set_dropout(model, cfg.dropout, cfg.attention_dropout)
-    groups = groups_of(cfg, data.train) if isinstance(cfg, FinetuneConfig) else ()
+    groups = groups_of(cfg, data.train) if isinstance(cfg, FinetuneConfig) and cfg.model in models.PIXELS else ()
     return fit(
         model, objective, data.train, validate or validator(task, data.validation), cfg, run,
         folder=run.folder / "training", title=title, metric=task.metric, hook=hook, groups=groups,
