@@ -1,6 +1,6 @@
 """Does pre-training on drawn scenes and generated statements pay on real ones? NLVR, three seeds with and without.
 
-python benchmarks/nlvr.py FOLDER           FOLDER: the official files; about an hour on one CPU core
+python benchmarks/nlvr.py FOLDER           FOLDER: the official files; more than an hour on one CPU core
 python benchmarks/nlvr.py FOLDER --quick   a few steps of everything, to see that it runs
 
 One model learns the built-in corpus of task=nlvr, at difficulty=normal and then hard; from it, and from new weights,
