@@ -18,6 +18,7 @@ from vlx import checkpoints, models, tasks, tracking
 from vlx.checkpoints import Loaded, LoadReport
 from vlx.config import PretrainConfig
 from vlx.corpora import Corpus
+from vlx.corpora.pixels import canvas_of
 from vlx.errors import ConfigError
 from vlx.models import Targets
 from vlx.models.student import set_dropout
@@ -28,10 +29,10 @@ from vlx.tokenization import WordPiece
 from vlx.training.batching import examples_of, reads_tags
 from vlx.training.evaluation import EVAL_BATCH
 from vlx.training.loop import Validate, fit
-from vlx.training.pair_pixels import Canvases, Pixels
+from vlx.training.pair_pixels import Pixels
 from vlx.training.pair_regions import Regions
 from vlx.training.pairs import Hiding, Pairs, PictureSide, open_pairs
-from vlx.training.pixel_training import from_clip, groups_of, told_of
+from vlx.training.pixel_training import canvases_of, from_clip, groups_of, told_of
 from vlx.training.recipes import log_inputs, reading, sizes_of, take_answers
 from vlx.training.results import Result, prefixed
 
@@ -182,8 +183,9 @@ def open_splits(cfg: PretrainConfig, corpus: Corpus, words: WordPiece) -> tuple[
 def sides_of(cfg: PretrainConfig, corpus: Corpus, images: list[str]) -> tuple[PictureSide, PictureSide]:
     """How pictures are read to learn from, and to validate and report on. images: to learn from."""
     if cfg.model in models.PIXELS:
-        canvases = Canvases(corpus, shortest=cfg.shortest, longest=cfg.longest)
-        return Pixels(canvases, cfg.aspect_groups, cfg.kept_places), Pixels(canvases, cfg.aspect_groups)
+        canvas = canvas_of(vars(cfg))
+        canvases = canvases_of(corpus, canvas)
+        return Pixels(canvases, canvas.aspect_groups, cfg.kept_places), Pixels(canvases, canvas.aspect_groups)
     side = Regions(
         corpus, cfg.model, images, cfg.max_regions, share=cfg.region_mask,
         visual_target=cfg.visual_target, classes=region_classes(cfg, corpus), negatives=cfg.negatives,
