@@ -77,7 +77,7 @@ def pixels(picture: Image.Image, *, shortest: int = SHORTEST, longest: int = LON
 def stack(images: Sequence[Tensor]) -> Tensor:
     """Images [3,H,W] -> [B,3,H,W] of the first one's shape; others lose what lies outside on the right and below, and
     are filled with zeros. Group by `aspect_groups` so that none does. The channels of a pixel lie side by side, as in
-    the decoded picture, which a CPU convolves faster."""
+    the decoded picture."""
     height, width = images[0].shape[1:]
     batch = images[0].new_zeros(len(images), height, width, 3).permute(0, 3, 1, 2)
     for row, image in zip(batch, images, strict=True):
