@@ -1,6 +1,6 @@
 """Does pre-training pay? Each system with its tiny preset, then fine-tuned from it and from scratch on few labels.
 
-python benchmarks/pretraining.py      four systems, two tasks each, three seeds: about an hour of one core
+python benchmarks/pretraining.py      four systems, two tasks each, three seeds: half an hour of one core
 python benchmarks/pretraining.py --models=lxmert --tasks=vqa --seeds=1
 
 The two arms of a comparison have the same sizes, vocabulary, options, examples and steps; where pre-training learnt
