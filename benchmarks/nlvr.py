@@ -55,7 +55,7 @@ def guess_words(words: list[str]) -> Path:
     started = time.monotonic()
     scores, weights = run("masked words of the training sentences", pretrain.main, parse(PretrainConfig, words))
     minutes, accuracy = (time.monotonic() - started) / 60, scores["test/words_accuracy"]
-    print(f"masked words: {minutes:.1f} minutes, accuracy {accuracy:.3f} on dev", flush=True)
+    print(f"masked words: {minutes:.1f} minutes, accuracy {accuracy:.3f} on what is held out of train", flush=True)
     return weights
 
 
