@@ -3,10 +3,10 @@
 python benchmarks/nlvr.py FOLDER           FOLDER: the official files; more than an hour on one CPU core
 python benchmarks/nlvr.py FOLDER --quick   a few steps of everything, to see that it runs
 
-One model guesses the masked words of the official training sentences, then learns to judge the built-in corpus of
-task=nlvr, at difficulty=normal and then hard; from it, and from new weights, the official training sentences are
-learnt. What the steps are chosen by is held out of train; dev is scored once, at the end of each run. Every run is kept
-in MLflow (MLFLOW_TRACKING_URI); one that was stopped goes on where it was.
+One model learns the built-in corpus of task=nlvr, at difficulty=normal and then hard; from it, and from new weights,
+the official training sentences are learnt. What the steps are chosen by is held out of train; dev is scored once, at
+the end of each run. Every run is kept in MLflow (MLFLOW_TRACKING_URI); one that was stopped goes on where it was.
+--masked_words: before the drawn scenes, the masked words of the official training sentences are learnt.
 """
 
 import argparse
@@ -59,12 +59,12 @@ def guess_words(words: list[str]) -> Path:
     return weights
 
 
-def learn_drawn(stages: dict[str, list[str]], weights: Path) -> Path:
-    """The model that has learnt one corpus after the other."""
+def learn_drawn(stages: dict[str, list[str]], start: str) -> Path:
+    """The model that has learnt one corpus after the other. start: the option of its vocabulary or of its weights."""
     for stage, words in stages.items():
         started = time.monotonic()
-        scores, weights = train(f"drawn scenes, {stage} statements", [*words, f"--weights={weights}"])
-        minutes = (time.monotonic() - started) / 60
+        scores, weights = train(f"drawn scenes, {stage} statements", [*words, start])
+        minutes, start = (time.monotonic() - started) / 60, f"--weights={weights}"
         print(f"{stage} statements: {minutes:.1f} minutes, accuracy {scores['test/accuracy']:.3f}", flush=True)
     return weights
 
@@ -83,7 +83,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="folder of the official files")
     parser.add_argument("--work_dir", type=Path, default=Path("outputs"))
-    parser.add_argument("--weights", help="a model that learnt the drawn corpus already")
+    begun = parser.add_mutually_exclusive_group()
+    begun.add_argument("--weights", help="a model that learnt the drawn corpus already")
+    begun.add_argument("--masked_words", action="store_true", help="learn those of the official files first")
     parser.add_argument("--quick", action="store_true")
     given = parser.parse_args()
     shared = ["--task=nlvr", f"--work_dir={given.work_dir}", *MODEL]
@@ -92,7 +94,10 @@ def main() -> None:
     official = f"--source={given.source}"
     real = [*shared, *REAL, *few[0], official]
     vocab = f"--vocab={vocabulary([*stages.values(), real], given.work_dir / 'nlvr')}"
-    weights = given.weights or learn_drawn(stages, guess_words([*shared, *MASKED, *few[0], official, vocab]))
+    weights = given.weights
+    if not weights:
+        masked = [*shared, *MASKED, *few[0], official, vocab]
+        weights = learn_drawn(stages, f"--weights={guess_words(masked)}" if given.masked_words else vocab)
     for way, start in (("pre-trained", f"--weights={weights}"), ("from scratch", vocab)):
         started, found = time.monotonic(), []
         for seed in SEEDS:
