@@ -46,7 +46,9 @@ def assert_a_task_goes_on(client: MlflowClient, tmp_path: Path) -> None:
     weights = "models:/vlx-pretrained-clip-vil/2"
     finetune.main(FinetuneConfig(task="vqa", weights=weights, load_qa_head=True, **own))
     version = client.get_model_version("vlx-vqa-model", "1")
-    scores = client.get_run(version.run_id).data.metrics
+    run = client.get_run(version.run_id)
+    assert run.info.run_name == "clip_vil on vqa, from vlx-pretrained-clip-vil/2"
+    scores = run.data.metrics
     assert {"train/lr", "train/lr_vision", "model/flops"} <= scores.keys()
     uri, data = "models:/vlx-vqa-model/1", {"task": "vqa", "corpus_size": own["corpus_size"]}
     assert evaluate.main(EvaluateConfig(model=uri, **data)) == scores["test/accuracy"]
