@@ -12,7 +12,7 @@ def main(cfg: FinetuneConfig, trial: tracking.Trial | None = None) -> float:
     corpus = recipes.corpus_of(cfg)
     task = tasks.load(cfg.task, corpus.answers(cfg.task), loss=cfg.loss, negatives=cfg.negatives)
     stem = f"finetune-{cfg.task}-{workspace.key(cfg.as_dict(), corpus.fingerprint)}"
-    start = f"from {'/'.join(Path(cfg.weights).parts[-2:])}" if cfg.weights else f"{cfg.layers} layers"
+    start = workspace.origin(cfg.weights) if cfg.weights else f"{cfg.layers} layers"
     title = f"{cfg.model} on {cfg.task}, {start}"
     with workspace.claim(Path(cfg.work_dir) / "runs", stem, resume=cfg.resume == "auto") as folder:
         with tracking.run(cfg, name=title, folder=folder, description=cfg.description, trial=trial) as run:

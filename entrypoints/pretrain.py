@@ -11,7 +11,7 @@ def main(cfg: PretrainConfig, trial: tracking.Trial | None = None) -> float:
     """Returns the negative validation loss of the best step."""
     corpus = recipes.corpus_of(cfg)
     stem = f"pretrain-{cfg.model}-{workspace.key(cfg.as_dict(), corpus.fingerprint)}"
-    title = f"{cfg.model} pre-trained on {cfg.task}"
+    title = f"{cfg.model} pre-trained on {cfg.task}" + (f", {workspace.origin(cfg.weights)}" if cfg.weights else "")
     with workspace.claim(Path(cfg.work_dir) / "runs", stem, resume=cfg.resume == "auto") as folder:
         with tracking.run(cfg, name=title, folder=folder, description=cfg.description, trial=trial) as run:
             result = pretraining.pretrain(cfg, corpus, run, title=title)

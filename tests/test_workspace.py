@@ -3,7 +3,7 @@
 import threading
 from pathlib import Path
 
-from vlx.workspace import RESULT, claim, hold, key
+from vlx.workspace import RESULT, claim, hold, key, origin
 
 
 def test_an_unfinished_run_is_continued_a_finished_one_is_not(tmp_path: Path) -> None:
@@ -43,3 +43,8 @@ def test_the_key_changes_with_what_changes_the_result() -> None:
     options = {"lr": 1e-3, "seed": 0, "description": "a", "work_dir": "b"}
     assert key(options) == key(options | {"description": "other", "work_dir": "elsewhere"})
     assert len({key(options), key(options | {"lr": 2e-3}), key(options, "data"), key(options | {"seed": 1})}) == 4
+
+
+def test_a_run_is_named_after_the_weights_it_starts_from() -> None:
+    assert origin("models:/vlx-pretrained-lxmert/1") == "from vlx-pretrained-lxmert/1"
+    assert origin("outputs/runs/finetune-nlvr2-0123-1/model") == "from finetune-nlvr2-0123-1/model"

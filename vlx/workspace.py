@@ -20,6 +20,11 @@ def key(options: dict[str, Any], *more: str) -> str:
     return hashlib.sha256(json.dumps([kept, *more], sort_keys=True).encode()).hexdigest()[:12]
 
 
+def origin(weights: str) -> str:
+    """Where a run starts, for its name: `from NAME/VERSION`, or of a folder the last two parts."""
+    return f"from {'/'.join(Path(weights).parts[-2:])}"
+
+
 @contextmanager
 def claim(root: Path, stem: str, *, resume: bool) -> Iterator[Path]:
     """`root`/`stem`-N of the newest unfinished run that no process works in, or a new one; held until the end."""

@@ -32,6 +32,7 @@ def test_stage_two_goes_on_from_the_registered_version_of_stage_one(
     assert (two.tags["stage"], two.tags["objectives"]) == ("2", "words,matched,answers")
     first, second = (client.get_run(version.run_id) for version in (one, two))
     shared = ("words", "words_accuracy", "matched", "matched_accuracy", "perplexity")
+    assert second.info.run_name == "clip_vil pre-trained on pretrain, from vlx-pretrained-clip-vil/1"
     for name in shared:  # stage two starts where stage one ended
         begun = client.get_metric_history(second.info.run_id, f"test/{name}")[0]
         assert begun.value == pytest.approx(first.data.metrics[f"test/{name}"], rel=1e-4), name
