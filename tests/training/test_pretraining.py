@@ -237,7 +237,7 @@ def test_fine_tuning_starts_from_the_pre_trained_trunk_and_its_words(
     trunk = {name: tensor for name, tensor in start.model.state_dict().items() if name.startswith("bert.")}
     assert trunk and all(torch.equal(tensor, trained.state_dict()[name]) for name, tensor in trunk.items())
     assert len(start.words) == trained.config.vocab_size
-    with pytest.raises(ConfigError, match="max_text_tokens=55: .* reads 24 tokens at most"):
+    with pytest.raises(ConfigError, match="max_text_tokens=55: .* reads 24 tokens at most; give max_text_tokens=24"):
         start_from(dataclasses.replace(cfg, max_text_tokens=55), task, questions)
 
 

@@ -62,7 +62,7 @@ def test_another_system_teaches_a_new_student_of_the_options(
         ({"method": "mkd", **NEW}, "method=mkd, reptile=False: .* is of lxmert; expected kd and false"),
         ({"reptile": True, **NEW}, "method=kd, reptile=True: .* is of lxmert; expected kd and false"),
         ({"model": "vle", **NEW}, "model=vle: .* is of lxmert; one reads pictures, the other regions"),
-        ({"max_text_tokens": 99, **NEW}, "max_text_tokens=99: .* reads at most 55"),
+        ({"max_text_tokens": 99, **NEW}, "max_text_tokens=99: .* reads at most 55; give that or less"),
     ],
 )
 def test_what_another_system_cannot_teach_is_one_line(

@@ -128,7 +128,8 @@ def start_from(cfg: FinetuneConfig, task: tasks.Task, corpus: Corpus) -> Loaded:
         raise ConfigError(f"model={cfg.model}: {cfg.weights} is of {system}; give model={system}.")
     known = getattr(loaded.model.config, "max_position_embeddings", cfg.max_text_tokens)
     if cfg.max_text_tokens > known:
-        raise ConfigError(f"max_text_tokens={cfg.max_text_tokens}: {cfg.weights} reads {known} tokens at most.")
+        found = f"max_text_tokens={cfg.max_text_tokens}: {cfg.weights} reads {known} tokens at most"
+        raise ConfigError(f"{found}; give max_text_tokens={known} or less.")
     if (loaded.meta["task"], loaded.meta["answers"]) != (task.name, list(task.answers)):
         system, own = loaded.meta["system"], {"classifier": cfg.classifier, "cls_hidden_scale": cfg.classifier_scale}
         options = own if system == "oscar" else {}

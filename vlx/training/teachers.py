@@ -63,7 +63,7 @@ def check_batch(one: Loaded, first: Loaded, cfg: DistillConfig, tagged: bool) ->
         raise ConfigError(f"vocab={own}: not the teacher's, which its student reads too; leave vocab empty.")
     most = getattr(one.model.config, "max_position_embeddings", cfg.max_text_tokens)
     if cfg.max_text_tokens > most:
-        raise ConfigError(f"max_text_tokens={cfg.max_text_tokens}: {uri} reads at most {most}.")
+        raise ConfigError(f"max_text_tokens={cfg.max_text_tokens}: {uri} reads at most {most}; give that or less.")
     if tagged and reads_tags(cfg) and not reads:
         raise ConfigError(f"tags=true: {uri} reads no object tags, and both read one batch; give tags=false.")
     if tagged and reads and not reads_tags(cfg):
