@@ -21,7 +21,6 @@ from entrypoints import finetune, pretrain  # noqa: E402
 from vlx import tracking  # noqa: E402
 from vlx.config import FinetuneConfig, ModelFields, PretrainConfig, parse  # noqa: E402
 from vlx.pixel_options import PixelFields  # noqa: E402
-from vlx.pretrain_options import PRETRAINING  # noqa: E402
 
 SHORT = ["--corpus_size=4000", "--train_examples=400", "--steps=150", "--batch_size=32", "--warmup_steps=15"]
 SHORT += ["--eval_every=50", "--checkpoint_every=1000"]
@@ -43,7 +42,7 @@ def arms(cfg: PretrainConfig, task: str, seed: int, words: list[str], weights: P
     """The same fine-tuning from new weights and from the pre-trained."""
     given = parse(FinetuneConfig, [*SHORT, f"--task={task}", f"--seed={seed}", f"--work_dir={cfg.work_dir}", *words])
     given = dataclasses.replace(given, **{name: getattr(cfg, name) for name in SIZES})
-    head = task in ANSWERS and "answers" in (cfg.chosen() or PRETRAINING[cfg.model])
+    head = task in ANSWERS and "answers" in cfg.wanted()
     return {
         "from scratch": dataclasses.replace(given, vocab=str(weights / "vocab.txt")),
         "pre-trained": dataclasses.replace(given, weights=str(weights), load_qa_head=head),

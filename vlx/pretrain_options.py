@@ -1,6 +1,7 @@
 """The options of pre-training alone."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vlx.errors import ConfigError
@@ -55,6 +56,10 @@ class PretrainFields(PixelFields):
     def chosen(self) -> list[str]:
         """The objectives that were named."""
         return self.objectives.split(",") if self.objectives else []
+
+    def wanted(self) -> Sequence[str]:
+        """The objectives that were named, or all of the system."""
+        return self.chosen() or PRETRAINING[self.model]
 
     def weighed(self) -> dict[str, float]:
         """The weights that were given, by objective."""

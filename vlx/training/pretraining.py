@@ -83,8 +83,7 @@ def objectives_of(cfg: PretrainConfig, corpus: Corpus) -> tuple[str, ...]:
         lacking.add("regions")
     for name in lacking & set(cfg.chosen()):
         raise ConfigError(f"objectives: {name}: {corpus.path} has no {LACKS.get(name, 'classes of regions')} to learn.")
-    wanted = cfg.chosen() or PRETRAINING[cfg.model]
-    return tuple(name for name in PRETRAINING[cfg.model] if name in wanted and name not in lacking)
+    return tuple(name for name in PRETRAINING[cfg.model] if name in cfg.wanted() and name not in lacking)
 
 
 def targets_of(cfg: PretrainConfig, corpus: Corpus, names: Sequence[str]) -> Targets:
@@ -163,7 +162,7 @@ def open_splits(cfg: PretrainConfig, corpus: Corpus, words: WordPiece) -> tuple[
     """The splits to learn from, to validate and to report on."""
     learnt, held_out, told = splits_of(cfg, corpus)
     images = [image for found in examples_of(corpus, cfg.task, learnt)["image_ids"] for image in found]
-    swapped = cfg.swapped if not cfg.chosen() or "matched" in cfg.chosen() else 0.0
+    swapped = cfg.swapped if "matched" in cfg.wanted() else 0.0
     hiding = Hiding(cfg.word_mask, swapped, cfg.only_matched)
     side, whole = sides_of(cfg, corpus, list(dict.fromkeys(images)))
 
