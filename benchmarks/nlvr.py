@@ -1,6 +1,6 @@
 """Does pre-training on drawn scenes and generated statements pay on real ones? NLVR, three seeds with and without.
 
-python benchmarks/nlvr.py FOLDER           FOLDER: the official files; more than an hour on one CPU core
+python benchmarks/nlvr.py FOLDER           FOLDER: the official files; an hour on one CPU core
 python benchmarks/nlvr.py FOLDER --quick   a few steps of everything, to see that it runs
 
 One model learns the built-in corpus of task=nlvr, at difficulty=normal and then hard; from it, and from new weights,
@@ -28,14 +28,14 @@ from vlx.training import recipes  # noqa: E402
 SEEDS = (0, 1, 2)
 MODEL = ["--hidden_size=64", "--layers=3", "--intermediate_size=128", "--batch_size=32", "--checkpoint_every=500"]
 MODEL += ["--warmup_steps=100", "--lr=5e-4"]
-MASKED = ["--model=oscar", "--objectives=words", "--swapped=0", "--steps=2000", "--eval_every=250"]
+MASKED = ["--model=oscar", "--objectives=words", "--steps=2000", "--eval_every=250"]
 STAGES = {  # what is in the boxes first, then all that is said; begun with these, it stayed at chance for 1,000 steps
     "plain": ["--difficulty=normal", "--corpus_size=10000", "--steps=2500", "--eval_every=500", "--schedule=constant"],
     "whole": ["--difficulty=hard", "--corpus_size=120000", "--steps=25000", "--eval_every=2500", "--log_every=100"],
 }
 REAL = ["--lr=3e-4", "--steps=2000", "--eval_every=100"]
-Options = TypeVar("Options", FinetuneConfig, PretrainConfig)
 QUICK = ["--steps=20", "--warmup_steps=5", "--eval_every=20"]
+Options = TypeVar("Options", FinetuneConfig, PretrainConfig)
 
 
 def run(name: str, main: Callable[[Options, tracking.Trial], float], cfg: Options) -> tuple[dict[str, float], Path]:
