@@ -102,7 +102,7 @@ class DistillConfig(TrainFields, PixelFields, ModelFields, DataFields):
     student_hidden_size: int = option(0, "hidden size of the student; 0 = the teacher's", low=0)
     student_init: str = option(
         "first",
-        "teacher layers copied to the student, mean = averaged; none = copy only the other weights; random = copy nothing",
+        "teacher layers copied to the student, mean = averaged; none = copy all other weights; random = copy nothing",
         choices=("first", "last", "skip", "mean", "none", "random"),
     )
     baseline: bool = option(True, "also train the same student without distillation, for comparison")
