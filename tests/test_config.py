@@ -48,6 +48,7 @@ def test_strings_stay_as_they_are(text: str, tmp_path: Path) -> None:
         (["--lr=inf"], "lr=inf: expected a float."),
         (["--lr=nan"], "lr=nan: expected a float."),
         (["--lr="], "lr=: expected a float."),
+        (["--lr=1\n2"], "lr=1 2: expected a float."),
         (["--lr"], "argument --lr: expected one argument"),
         (["--seed=1.5"], "seed=1.5: expected an int."),
         (["--batch_size=x"], "batch_size=x: expected an int."),

@@ -83,7 +83,7 @@ def read_value(spec: dataclasses.Field[Any], text: str) -> Any:
     try:
         value = read(text)
     except ValueError:
-        raise ConfigError(f"{spec.name}={text}: expected {type_name}.") from None
+        raise ConfigError(f"{spec.name}={one_line(text)}: expected {type_name}.") from None
     check_value(spec, value)
     return value
 
