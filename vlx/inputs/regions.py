@@ -32,6 +32,9 @@ class InMemoryRegions:
         self._regions = regions
         self.region_dim = next(iter(regions.values()))[0].shape[1]
 
+    def image_ids(self) -> list[str]:
+        return list(self._regions)
+
     def regions(self, image_id: str) -> tuple[np.ndarray, np.ndarray]:
         return self._regions[image_id]
 

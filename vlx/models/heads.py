@@ -57,6 +57,13 @@ def mlm_states(text: Tensor, batch: dict[str, Tensor]) -> Tensor:
     return text.flatten(0, 1)[batch["masked_positions"]] if "masked_positions" in batch else text
 
 
+def qa_head(model: nn.Module) -> nn.Sequential | None:
+    """The answer head over one pooled vector, fine-tuned or of pre-training; None: the model has none."""
+    modules = dict(model.named_modules())
+    head = modules.get("answer_head.logit_fc") or modules.get("logit_fc")
+    return head if isinstance(head, nn.Sequential) else None
+
+
 def answer_head(inputs: int, hidden: int, answers: int, *, eps: float = 1e-12) -> nn.Sequential:
     """LXMERT's head over pooled vectors: [...,inputs] -> [...,answers]."""
     return nn.Sequential(

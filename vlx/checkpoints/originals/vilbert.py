@@ -1,4 +1,4 @@
-"""ViLBERT weights files, in and out, with the original's config.json if one lies beside (specs: ViLBERT 1.8)."""
+"""ViLBERT weights files, in and out, with the original's config.json if there is one beside (ViLBERT, vilbert/vilbert.py)."""
 
 import json
 from pathlib import Path
@@ -6,12 +6,13 @@ from typing import Any
 
 from torch import Tensor
 
-from vlx.checkpoints.oscar import original_name, read_weights
 from vlx.checkpoints.report import LoadReport, load_weights
+from vlx.checkpoints.weights import modern_name, read_weights
 from vlx.errors import CheckpointError
 from vlx.models.vilbert import Vilbert, VilbertConfig
 from vlx.models.vilbert_heads import HEADS
 
+IS_FOLDER = False
 UNUSED = ("bert.pooler.", "cls.seq_relationship.")  # a plain BERT's
 SIZES = {  # the weights that tell, by their rows and columns
     "bert.embeddings.word_embeddings.weight": ("vocab_size", "hidden_size"),
@@ -43,7 +44,7 @@ def infer(shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:
     if image:  # a plain BERT has none, and says nothing of them
         places = {"v_biattention_id": [*range(bridges)], "t_biattention_id": [*range(text - bridges, text)]}
         options |= {"v_num_hidden_layers": image} | places
-    return options | {"head": "vil_prediction" if "vil_prediction" in heads else next(iter(heads), "aligned")}
+    return options | {"head": "vil_prediction" if "vil_prediction" in heads else next(iter(heads), "itm")}
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -62,7 +63,7 @@ def read_config(path: Path) -> dict[str, Any]:
 def load_vilbert(path: Path, *, new: tuple[str, ...] = (), **changes: Any) -> tuple[Vilbert, LoadReport]:
     """A weights file. `changes` are of the configuration; what starts with one of `new` may be missing and starts at
     random: a new head (`colour.`), or all that is visual when the file is a plain BERT's."""
-    weights = {original_name(name.removeprefix("module.")): tensor for name, tensor in read_weights(path).items()}
+    weights = {modern_name(name.removeprefix("module.")): tensor for name, tensor in read_weights(path).items()}
     shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     if lacking := [name for name in SIZES if name not in shapes and not name.startswith(new)]:
         raise CheckpointError(f"{path}: no {lacking[0]} in it; expected the weights of a ViLBERT model.")
@@ -73,6 +74,15 @@ def load_vilbert(path: Path, *, new: tuple[str, ...] = (), **changes: Any) -> tu
     return model, load_weights(model, weights, source=str(path), may_miss=new, may_exceed=(*UNUSED, *idle))
 
 
-def export_vilbert(model: Vilbert) -> dict[str, Tensor]:
+def load_original(path: Path) -> tuple[Vilbert, LoadReport]:
+    return load_vilbert(path)
+
+
+def input_shape(model: Vilbert) -> tuple[int, int]:
+    """Images of an example and features of a region."""
+    return 1, model.config.v_feature_size
+
+
+def export_original(model: Vilbert) -> dict[str, Tensor]:
     """The weights under the original's names, which are the model's; the q_dense it never used are left out."""
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}

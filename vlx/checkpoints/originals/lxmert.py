@@ -1,21 +1,21 @@
-"""LXMERT weights files and transformers' LXMERT folders, in and out (specs: LXMERT a.5 to a.7)."""
+"""LXMERT weights files and transformers' LXMERT folders, in and out (LXMERT, src/lxrt/modeling.py, src/pretrain/qa_answer_table.py)."""
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 import transformers
 from torch import Tensor
 
-from vlx.checkpoints.oscar import original_name, read_weights
+from vlx.checkpoints.answers import answer_rows
 from vlx.checkpoints.report import LoadReport, load_weights
-from vlx.corpora.formats.lxmert import convert_answer
+from vlx.checkpoints.weights import modern_name, read_weights
 from vlx.errors import CheckpointError
 from vlx.models.lxmert import HEADS, REGION_HEADS, Lxmert, LxmertConfig, LxmertForPreTraining
-from vlx.objectives.pretraining import RATE
+from vlx.objectives.mrm import LXMERT_MASK_RATE
 
+IS_FOLDER = False
 PRETRAINING = ("cls.", "obj_predict_head.", "answer_head.")  # heads that a fine-tuned model has not
 BERT_LACKS = (*(f"bert.encoder.{part}." for part in ("visn_fc", "r_layers", "x_layers")), *PRETRAINING[1:])
 UNUSED = ("bert.embeddings.position_ids", "cls.predictions.decoder.bias")  # in some of BERT's files
@@ -47,7 +47,7 @@ def rerooted(weights: dict[str, Tensor], roots: dict[str, str]) -> dict[str, Ten
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Weights by the model's names (`module.`: trained on several devices), and what a config.json beside tells."""
     if not path.is_dir():
-        given = {original_name(name).replace("module.", ""): tensor for name, tensor in read_weights(path).items()}
+        given = {modern_name(name).replace("module.", ""): tensor for name, tensor in read_weights(path).items()}
         return rerooted({name.removeprefix("lxrt_encoder.model."): given[name] for name in given}, ROOTS), {}
     file, beside = path / "model.safetensors", path / "config.json"
     try:
@@ -75,15 +75,6 @@ def infer(weights: dict[str, Tensor], path: Path) -> dict[str, Any]:
     if "logit_fc.0.weight" in weights:
         options["num_images"] = weights["logit_fc.0.weight"].shape[1] // options["hidden_size"]
     return options | {"num_attention_heads": max(1, options["hidden_size"] // 64)}
-
-
-def answer_rows(rows: Tensor, table: Sequence[str], answers: Sequence[str]) -> Tensor:
-    """Rows [P,..] of a head over `table`, pre-training's answers -> [A,..] over `answers`; zeros for an unknown."""
-    if len(table) != len(rows):
-        raise CheckpointError(f"{len(table)} answers of pre-training for a head of {len(rows)}; give those it had.")
-    places = {answer: place for place, answer in enumerate(table)}
-    at = torch.tensor([places.get(convert_answer(answer), -1) for answer in answers])
-    return torch.cat([rows, torch.zeros_like(rows[:1])])[at]  # -1: the zeros
 
 
 def load_lxmert(
@@ -118,7 +109,16 @@ def load_lxmert_pretraining(
     return model, load_weights(model, weights, source=str(path), may_miss=new, may_exceed=(*UNUSED, *spare))
 
 
-def export_lxmert(model: Lxmert | LxmertForPreTraining) -> dict[str, Tensor]:
+def load_original(path: Path) -> tuple[Lxmert, LoadReport]:
+    return load_lxmert(path)
+
+
+def input_shape(model: Lxmert) -> tuple[int, int]:
+    """Images of an example and features of a region."""
+    return model.config.num_images, model.config.visual_feat_dim
+
+
+def export_original(model: Lxmert | LxmertForPreTraining) -> dict[str, Tensor]:
     """Copies of the weights under the original's names."""
     weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
     return rerooted(weights, {"bert": "lxrt_encoder.model.bert"} if isinstance(model, Lxmert) else {})
@@ -132,8 +132,8 @@ def export_transformers(model: Lxmert | LxmertForPreTraining) -> tuple[transform
     options = {name: getattr(own, name) for name in names} | {"num_qa_labels": answers, "task_qa": bool(answers)}
     options |= {"l_layers": own.num_hidden_layers, "r_layers": own.region_layers, "x_layers": own.cross_layers}
     options |= {f"visual_{name}_loss": name in own.visual_losses for name in REGION_HEADS.values()}
-    options |= {"task_obj_predict": bool(own.visual_losses), "visual_loss_normalizer": 1 / RATE}
+    options |= {"task_obj_predict": bool(own.visual_losses), "visual_loss_normalizer": 1 / LXMERT_MASK_RATE}
     weights = rerooted(model.state_dict(), {"bert": "lxmert", "logit_fc": "answer_head.logit_fc"})
-    left = ("answer_head.",) if tuned and (own.num_images > 1 or own.pointing) else ()
+    left = ("answer_head.",) if tuned and (own.num_images > 1 or own.grounding) else ()
     kept = {name: tensor.detach().clone() for name, tensor in weights.items() if not name.startswith(left)}
     return transformers.LxmertConfig(**options), kept

@@ -1,5 +1,5 @@
 """CLIP-ViL's files in and out, pre-trained (Epoch11_LXRT.pth) and fine-tuned (BEST.pth); CLIP's and BERT's weights to
-begin with (specs: CLIP-ViL a.1, a.3, a.5, d.1). Shapes tell the sizes; attention heads are 64 wide unless said."""
+start from (CLIP-ViL, CLIP-ViL-Pretrain/src/lxrt). Sizes are read from the shapes; attention heads are 64 wide."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,13 +7,14 @@ from typing import Any
 
 from torch import Tensor
 
-from vlx.checkpoints.lxmert import answer_rows
-from vlx.checkpoints.oscar import original_name, read_weights
+from vlx.checkpoints.answers import answer_rows
 from vlx.checkpoints.report import LoadReport, load_weights
+from vlx.checkpoints.weights import modern_name, read_weights
 from vlx.errors import CheckpointError
 from vlx.models.clip_resnet import HEAD_WIDTH
 from vlx.models.clip_vil import HEADS, TIED, ClipVil, ClipVilConfig
 
+IS_FOLDER = False
 Loaded = tuple[ClipVil, LoadReport]
 CLIP, POSITIONS = "bert.encoder.visual_model.", "bert.encoder.visual_pos."
 TEXT_TOWER = ("positional_embedding", "text_projection", "logit_scale", "transformer.", "token_embedding.", "ln_final.")
@@ -37,7 +38,7 @@ SIZES = {  # the weights that tell, by their rows and columns
 
 def own_name(name: str) -> str:
     """The pre-trained file's name of a weight of any CLIP-ViL file."""
-    name = original_name(name.removeprefix("module.").removeprefix("lxrt_encoder.model."))
+    name = modern_name(name.removeprefix("module.").removeprefix("lxrt_encoder.model."))
     return f"answer_head.{name}" if name.startswith("logit_fc.") else name
 
 
@@ -76,10 +77,10 @@ def load_clip_vil(
     return build({"pos_num": 0} | infer(weights, str(path)) | changes, weights, source=str(path), loose=new)
 
 
-def start_clip_vil(clip: Path, bert: Path, **changes: Any) -> Loaded:
+def load_clip_and_bert(clip: Path, bert: Path, **changes: Any) -> Loaded:
     """To pre-train: CLIP's grid (OpenAI's file or open_clip's), BERT's text side with both heads; the rest is drawn
     before, while the original draws it after, over some of CLIP's weights too."""
-    weights = {original_name(name): tensor for name, tensor in read_weights(bert).items()}
+    weights = {modern_name(name): tensor for name, tensor in read_weights(bert).items()}
     weights |= {tied: weights[name] for tied, name in TIED.items() if name in weights}
     weights |= {CLIP + name: tensor for name, tensor in read_clip(clip).items()}
     source = f"{clip} and {bert}"
@@ -104,8 +105,17 @@ def build(options: dict[str, Any], weights: dict[str, Tensor], *, source: str, l
     return model, load_weights(model, weights, source=source, may_miss=loose, may_exceed=(*loose, *idle))
 
 
-def export_clip_vil(model: ClipVil) -> dict[str, Tensor]:
-    """The weights under the original's names: a fine-tuned file's where `answers` is the only head."""
-    tuned, weights = list(model.config.heads) == ["answers"], model.state_dict().items()
+def load_original(path: Path) -> Loaded:
+    return load_clip_vil(path)
+
+
+def input_shape(model: ClipVil) -> tuple[int, int]:
+    """Images of an example and features of a region: it reads pixels."""
+    return 1, 0
+
+
+def export_original(model: ClipVil) -> dict[str, Tensor]:
+    """The weights under the original's names: a fine-tuned file's where `qa` is the only head."""
+    tuned, weights = list(model.config.heads) == ["qa"], model.state_dict().items()
     wrap, head = ("lxrt_encoder.model.", "answer_head.") if tuned else ("", "")
     return {(wrap if n.startswith("bert.") else "") + n.removeprefix(head): t.detach().clone() for n, t in weights}

@@ -1,4 +1,4 @@
-"""VLE checkpoints, in and out: the original's folders, Lightning's files, DeepSpeed's shards (specs: VLE 1.5, 5)."""
+"""VLE checkpoints, in and out: the original's folders, Lightning's files, DeepSpeed's shards (VLE, modeling_vle.py)."""
 
 import json
 import math
@@ -12,11 +12,12 @@ from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 from transformers.models.clip import CLIPVisionConfig
 from transformers.models.deberta_v2 import DebertaV2Config
 
-from vlx.checkpoints.oscar import read_weights
 from vlx.checkpoints.report import LoadReport, load_weights
+from vlx.checkpoints.weights import read_weights
 from vlx.errors import CheckpointError
 from vlx.models.vle import HEADS, TIED, Vle, VleConfig, resize_positions
 
+IS_FOLDER = True
 POSITIONS = "vle.vision_model.vision_model.embeddings.position_embedding.weight"
 BUFFERS = ("vle.vision_model.vision_model.embeddings.position_ids", "vle.text_model.embeddings.position_ids")
 EXTRA = "norm_rel_ebd share_att_key position_buckets conv_kernel_size conv_act conv_groups embedding_size"
@@ -143,7 +144,16 @@ def load_vle(
     return model, load_weights(model, weights, source=str(path), rename=names.__getitem__, **allowed)
 
 
-def export_vle(model: Vle) -> dict[str, Tensor]:
+def load_original(path: Path) -> tuple[Vle, LoadReport]:
+    return load_vle(path)
+
+
+def input_shape(model: Vle) -> tuple[int, int]:
+    """Images of an example and features of a region: it reads pixels."""
+    return 1, 0
+
+
+def export_original(model: Vle) -> dict[str, Tensor]:
     """The weights under the original's names, which are the model's, and the buffers that its transformers 4.26 has."""
     weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
     sizes = len(weights[POSITIONS]), model.config.text_config.max_position_embeddings
