@@ -36,6 +36,11 @@ def soft_target_bce(logits: Tensor, batch: Batch) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, batch["targets"]) * logits.shape[1]
 
 
+def mean_bce(logits: Tensor, batch: Batch) -> Tensor:
+    """Mean over B and over the answers, each a yes or no of its own; logits [B,A], targets [B,A] in 0..1."""
+    return F.binary_cross_entropy_with_logits(logits, batch["targets"])
+
+
 def logits_of(model: nn.Module, batch: Batch) -> Tensor:
     return by_example(model(batch).logits, batch)
 

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from vlx.errors import TrainingError
 from vlx.objectives.pretraining import matched_loss, mlm_loss
-from vlx.objectives.supervised import Batch, TaskLoss, cross_entropy, soft_target_bce
+from vlx.objectives.supervised import Batch, TaskLoss, cross_entropy, mean_bce, soft_target_bce
 
 OTHERS, SAME = 0.7, 0.3  # the shares of NCE's negatives that other images and the same image give
 
@@ -81,11 +81,6 @@ def only_matched(batch: Batch) -> Batch:
     other = batch["matched_labels"][:, None] != 1
     hidden = {"masked_regions": batch["masked_regions"] & ~other} if "masked_regions" in batch else {}
     return batch | {"word_labels": batch["word_labels"].masked_fill(other, -1)} | hidden
-
-
-def mean_bce(logits: Tensor, batch: Batch) -> Tensor:
-    """Mean over B and over the classes, each its own yes or no; logits and targets [B,A]."""
-    return F.binary_cross_entropy_with_logits(logits, batch["targets"])
 
 
 def chosen(logits: Tensor, batch: Batch) -> Tensor:
