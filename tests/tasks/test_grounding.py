@@ -1,4 +1,4 @@
-"""Pointing at boxes, computed by hand."""
+"""Grounding, computed by hand."""
 
 import json
 from pathlib import Path
@@ -10,10 +10,8 @@ from datasets import Dataset
 
 from vlx import tasks
 from vlx.errors import SubmissionError
-from vlx.tasks.base import Encoded
-from vlx.tasks.pointing import box_iou
+from vlx.tasks.metrics.grounding import box_iou
 from vlx.tokenization import WordPiece
-from vlx.training.batching import pointed_at
 
 LEFT, RIGHT, ALL = (0.0, 0.0, 0.5, 1.0), (0.5, 0.0, 1.0, 1.0), (0.0, 0.0, 1.0, 1.0)
 
@@ -22,35 +20,38 @@ def examples(boxes: list[list[tuple[float, ...]]], labels: list[int]) -> Dataset
     size = len(boxes)
     return Dataset.from_dict(
         {
-            **{"identifier": [str(n) for n in range(size)], "text": ["that one"] * size, "boxes": boxes},
-            **{"image_ids": [["a"]] * size, "label": labels, "category": [""] * size},
+            "identifier": [str(n) for n in range(size)],
+            "text": ["that one"] * size,
+            "boxes": boxes,
+            "image_ids": [["a"]] * size,
+            "label": labels,
+            "category": [""] * size,
         }
     )
 
 
 def test_overlap_is_intersection_over_union() -> None:
-    found = box_iou(torch.tensor([[LEFT, (0.0, 0.0, 0.0, 0.0)]]), torch.tensor([[LEFT, RIGHT, ALL]]))
-    assert found.tolist() == [[[1.0, 0.0, 0.5], [0.0, 0.0, 0.0]]]
+    overlap = box_iou(torch.tensor([[LEFT, (0.0, 0.0, 0.0, 0.0)]]), torch.tensor([[LEFT, RIGHT, ALL]]))
+    assert overlap.tolist() == [[[1.0, 0.0, 0.5], [0.0, 0.0, 0.0]]]
 
 
-def test_targets_are_overlaps_of_at_least_a_half() -> None:
-    regions = torch.tensor([[LEFT, RIGHT, (0.0, 0.0, 0.75, 1.0), (0.0, 0.0, 0.2, 1.0)]])
-    found = pointed_at([Encoded(([1],), ("a",), box=LEFT)], regions)["targets"]
-    assert found[0].tolist() == pytest.approx([1.0, 0.0, 0.5 / 0.75, 0.0])
+def test_a_box_with_an_overlap_of_more_than_a_half_is_correct() -> None:
+    task = tasks.load("refcoco")
+    data = examples([[LEFT], [LEFT], [LEFT]], [-1, -1, -1])
+    predictions = np.array([[*LEFT, 0.9], [*ALL, 0.8], [0, 0, 0.26, 1, 0.7]])  # overlaps 1, exactly 1/2, 0.52
+    assert task.score(data, predictions) == {"accuracy": pytest.approx(2 / 3)}
+    table = task.predictions(data, predictions)
+    assert table["correct"] == [True, False, True]
+    assert table["drawn_boxes"][1] == [list(LEFT), list(ALL)] and table["label"][1] == "0.00 0.00 0.50 1.00"
+    assert task.majority_baseline(data) == 0.0  # the whole image covers a half of the left, not more
 
 
-def test_a_box_covered_by_more_than_a_half_is_right() -> None:
-    task, data = tasks.load("refcoco"), examples([[LEFT], [LEFT], [LEFT]], [-1, -1, -1])
-    says = np.array([[*LEFT, 0.9], [*ALL, 0.8], [0, 0, 0.26, 1, 0.7]])  # overlaps 1, exactly 1/2, 0.52
-    assert task.score(data, says) == {"accuracy": pytest.approx(2 / 3)}
-    assert task.predictions(data, says)["right"] == [True, False, True]
-    assert task.chance_level(data) == 0.0  # the whole picture covers a half of the left, not more
-
-
-def test_the_surest_region_is_pointed_at() -> None:
+def test_the_region_with_the_highest_score_is_predicted() -> None:
     batch = {"boxes": torch.tensor([[[LEFT, RIGHT]]])}
-    found = tasks.load("refcoco").probabilities(torch.tensor([[-1.0, 2.0]]), batch)
-    assert found[0, :4].tolist() == list(RIGHT) and found[0, 4] == torch.tensor(2.0).sigmoid()
+    task = tasks.load("refcoco")
+    probabilities = task.probabilities(torch.tensor([[-1.0, 2.0]]), batch)
+    assert probabilities[0, :4].tolist() == list(RIGHT) and probabilities[0, 4] == torch.tensor(2.0).sigmoid()
+    assert task.describe_answers(probabilities[0].tolist(), 3)[0][0] == "0.500 0.000 1.000 1.000"
 
 
 def test_a_candidate_has_the_score_of_the_region_that_covers_it_best() -> None:
@@ -59,11 +60,11 @@ def test_a_candidate_has_the_score_of_the_region_that_covers_it_best() -> None:
         "boxes": torch.tensor([[[RIGHT, LEFT]]]),
         "candidates": torch.tensor([[LEFT, (0.6, 0.0, 1.0, 1.0), (0.0, 0.0, 0.0, 0.0)]]),  # the third is padding
     }
-    found = task.probabilities(torch.tensor([[2.0, 1.0]]), batch)
-    assert found[0].tolist() == pytest.approx([*torch.tensor([1.0, 2.0]).softmax(0).tolist(), 0.0])
+    probabilities = task.probabilities(torch.tensor([[2.0, 1.0]]), batch)
+    assert probabilities[0].tolist() == pytest.approx([*torch.tensor([1.0, 2.0]).softmax(0).tolist(), 0.0])
     data = examples([[LEFT, RIGHT], [LEFT, RIGHT]], [1, 0])
-    assert task.score(data, found[:, :2].repeat(2, 1).numpy()) == {"accuracy": 0.5}
-    assert task.chance_level(data) == 0.5
+    assert task.score(data, probabilities[:, :2].repeat(2, 1).numpy()) == {"accuracy": 0.5}
+    assert task.majority_baseline(data) == 0.5
 
 
 def test_the_answers_are_written_with_their_boxes(tmp_path: Path) -> None:
@@ -72,9 +73,11 @@ def test_the_answers_are_written_with_their_boxes(tmp_path: Path) -> None:
     assert json.loads(path.read_text()) == [{"id": "0", "box": list(RIGHT)}]
 
 
-def test_a_damaged_file_is_told_in_one_line(tmp_path: Path) -> None:
-    task, data, path = tasks.load("visual7w"), examples([[LEFT, RIGHT]], [1]), tmp_path / "visual7w_test.json"
-    assert task.rescore(data, task.write_submission(data, np.array([[0.2, 0.8]]), path)) == {"accuracy": 1.0}
+def test_a_damaged_file_is_reported_in_one_line(tmp_path: Path) -> None:
+    task = tasks.load("visual7w")
+    data = examples([[LEFT, RIGHT]], [1])
+    path = tmp_path / "visual7w_test.json"
+    assert task.score_submission(data, task.write_submission(data, np.array([[0.2, 0.8]]), path)) == {"accuracy": 1.0}
     for content, message in (
         (path.read_text()[:20], "not JSON"),
         ('[{"id": "0"}]', "expected a list of objects with id and box"),
@@ -82,6 +85,7 @@ def test_a_damaged_file_is_told_in_one_line(tmp_path: Path) -> None:
     ):
         path.write_text(content)
         with pytest.raises(SubmissionError, match=message):
-            task.rescore(data, path)
+            task.score_submission(data, path)
     (row,) = tasks.load("refcoco").encode(examples([[]], [-1]), WordPiece.train(data["text"], size=40), limit=9)
-    assert row.box is None  # of a question of one's own
+    assert row.box is None  # a text without a labeled box
+    assert tasks.load("refcoco").answers_one_text and not task.answers_one_text

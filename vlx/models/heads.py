@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 class Head(NamedTuple):
     """What a model must produce. classify: `labels` logits from `images` images; multiple_choice: one logit for each of
-    several texts of an image; grounding: one logit for each region."""
+    several texts about an image; grounding: one logit for each region."""
 
     kind: str
     labels: int
