@@ -58,11 +58,13 @@ class StatementTask(Task):
 
     def official_scores(self, examples: Dataset, predictions: Sequence[int]) -> dict[str, float]:
         """Accuracy and, where statements come in groups, consistency of the labeled statements, 0..1."""
-        rows = zip(examples["label"], examples["group"], predictions, strict=True)
-        labeled = [row for row in rows if row[0] >= 0]
+        labeled = [row for row, label in enumerate(examples["label"]) if label >= 0]
         if not labeled:
             return {}
-        labels, groups, answers = zip(*labeled, strict=True)
+        statements = examples.select(labeled)
+        labels = list(statements["label"])
+        groups = list(statements["group"])
+        answers = [predictions[row] for row in labeled]
         scores = {"accuracy": accuracy(labels, answers)}
         if any(groups):
             scores["consistency"] = consistency(groups, labels, answers)
