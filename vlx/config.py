@@ -34,8 +34,8 @@ PRUNERS = ("auto", "asha", "hyperband", "median", "wilcoxon", "none")
 NEGATIVES = ("one", "three")
 OPTIMIZERS = ("adamw", "bert_adamw", "bert_adam", "lxmert_adam", "adamax")
 METHODS = ("kd", "pkd", "tinybert", "mkd", "embedding")
-# both: the mean of several layers; random: no weight at all
-STARTS = ("first", "last", "skip", "both", "none", "random")
+# mean: of several layers; random: no weight at all
+STARTS = ("first", "last", "skip", "mean", "none", "random")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,7 +206,9 @@ class DistillConfig(TrainFields, ModelFields, DataFields):
     reptile: bool = option(False, "the teacher learns too, towards the adapted student (Reptile)")
     meta_lr: float = option(5e-5, "learning rate of the teacher's Reptile update", low=TINY)
     inner_lr: str = option("constant", "lr; original: lr x warm-up factor 0", choices=("constant", "original"))
-    strategy: str = option("skip", "teacher layers a student layer moves", choices=("first", "last", "skip", "both"))
+    reptile_layers: str = option(
+        "skip", "teacher layers a student layer moves", choices=("first", "last", "skip", "mean")
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -17,7 +17,7 @@ LAYER = re.compile(r"(.*\.layer\.)(\d+)(\..*)")
 
 def layer_map(strategy: str, student_layers: int, teacher_layers: int) -> list[list[int]]:
     """For each of K student layers, the teacher layers (of L) it belongs to: the first or last K; or it stands for all
-    of its share (both), or for the last of them (skip)."""
+    of its share (mean), or for the last of them (skip)."""
     k = student_layers
     if student_layers > teacher_layers:
         raise ConfigError(f"student_layers={k}: expected at most the teacher's layers, {teacher_layers}.")
@@ -27,7 +27,7 @@ def layer_map(strategy: str, student_layers: int, teacher_layers: int) -> list[l
         return [[teacher_layers - k + s] for s in range(k)]
     ends = depths(student_layers, teacher_layers)
     shares = [list(range(start, end)) for start, end in pairwise(ends)]
-    return shares if strategy == "both" else [share[-1:] for share in shares]
+    return shares if strategy == "mean" else [share[-1:] for share in shares]
 
 
 def depths(student_layers: int, teacher_layers: int) -> list[int]:
@@ -64,7 +64,7 @@ def student_from(
     teacher: PreTrainedModel, *, layers: int, init: str, seed: int, hidden_size: int = 0
 ) -> PreTrainedModel:
     """A new model with `layers` layers: everything copied from the teacher, its layers chosen by `init` (first | last |
-    skip; both: the mean of several; none: new ones), or all weights drawn from `seed` (random), as is all of a student
+    skip; mean: of several; none: new ones), or all weights drawn from `seed` (random), as is all of a student
     of another width. Raises ConfigError."""
     config = copy.deepcopy(teacher.config)
     config.num_hidden_layers = layers

@@ -28,23 +28,6 @@ BUCKET = 50  # batches that are sorted by length together
 WIDTH = 32  # lengths of a bucket are told apart this finely: batches of one exact length hold one kind of text
 
 
-class TrainingData(Protocol):
-    """What the loop asks of its data. A batch has input_ids, one row an example, and text_mask or layout."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def corpus(self) -> Corpus: ...
-    def __len__(self) -> int: ...
-    def epoch_batches(self, batch_size: int, *, seed: int, epoch: int) -> list[list[int]]:
-        """The examples of every batch of an epoch; as many batches in each epoch."""
-        ...
-
-    def training_batch(self, indices: Sequence[int], *, seed: int, epoch: int) -> dict[str, Tensor]:
-        """The model's input for these examples, and what is to be learnt, drawn from (seed, epoch, example)."""
-        ...
-
-
 @dataclass(frozen=True)
 class Split:
     """A split ready for a model: examples, their tokens, and where their regions lie."""

@@ -20,8 +20,9 @@ from vlx.corpora.pixels import Canvas, canvas_of
 from vlx.errors import ConfigError
 from vlx.tasks import Encoded
 from vlx.tokenization import WordPiece
-from vlx.training.batching import Data, Split, TrainingData, answers_of, padded
-from vlx.training.loop import total_steps, whole
+from vlx.training.batching import Data, Split, answers_of, padded
+from vlx.training.data import TrainingData
+from vlx.training.loop import single_group, total_steps
 from vlx.training.optim import Group, Optim, Schedule
 from vlx.training.pair_pixels import Canvases, Pixels
 
@@ -100,8 +101,8 @@ def groups_of(cfg: FinetuneConfig | PretrainConfig, train: TrainingData) -> list
     """The weights by how they learn: CLIP's network with a rate, a decay and milestones of its own, or all as one."""
     total = total_steps(cfg, train)
     if not cfg.vision_lr:
-        return [whole(cfg, total)]
+        return [single_group(cfg, total)]
     epoch = len(train.epoch_batches(cfg.batch_size, seed=cfg.seed, epoch=0))
     sgd = Optim("sgd", cfg.vision_weight_decay, momentum=cfg.vision_momentum)
     drops = Schedule("constant", 0, total, tuple(epoch * number for number in cfg.milestones()))
-    return [Group("vision", sgd, cfg.vision_lr, drops, part=models.PIXELS[cfg.model].VISION), whole(cfg, total)]
+    return [Group("vision", sgd, cfg.vision_lr, drops, part=models.PIXELS[cfg.model].VISION), single_group(cfg, total)]

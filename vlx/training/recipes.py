@@ -31,8 +31,8 @@ from vlx.objectives.vilbert import mean_bce
 from vlx.pixel_options import PixelFields
 from vlx.tokenization import WordPiece
 from vlx.training import teachers
-from vlx.training.batching import Data, Split, TrainingData, examples_of, open_data, open_split, reads_tags
-from vlx.training.device import accelerator_for
+from vlx.training.batching import Data, Split, examples_of, open_data, open_split, reads_tags
+from vlx.training.distributed import accelerator_for
 from vlx.training.evaluation import Validate, beside_teacher, validator
 from vlx.training.logits import kept_logits
 from vlx.training.loop import Best, fit, optim_of, schedule_of, total_steps
@@ -350,12 +350,12 @@ def reptile(
     schedule = schedule_of(cfg, total_steps(cfg, data.train))
     factor = 1.0 if cfg.inner_lr == "constant" else schedule.factor(0)
     return Reptile(
-        teacher, student, objective, strategy=cfg.strategy, meta_lr=cfg.meta_lr, inner_lr=cfg.lr * factor,
+        teacher, student, objective, reptile_layers=cfg.reptile_layers, meta_lr=cfg.meta_lr, inner_lr=cfg.lr * factor,
         optim=optim_of(cfg), schedule=schedule, max_grad_norm=cfg.max_grad_norm,
     )  # fmt: skip
 
 
-def log_inputs(run: tracking.Run, data: Sequence[TrainingData]) -> None:
+def log_inputs(run: tracking.Run, data: Sequence[Any]) -> None:
     """Which examples a run saw, by fingerprint."""
     for split, context in zip(data, ("train", "validation", "test"), strict=True):
         corpus, name = split.corpus, split.name
