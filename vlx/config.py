@@ -206,9 +206,7 @@ class DistillConfig(TrainFields, ModelFields, DataFields):
     reptile: bool = option(False, "the teacher learns too, towards the adapted student (Reptile)")
     meta_lr: float = option(5e-5, "learning rate of the teacher's Reptile update", low=TINY)
     inner_lr: str = option("constant", "lr; original: lr x warm-up factor 0", choices=("constant", "original"))
-    reptile_layers: str = option(
-        "skip", "teacher layers a student layer moves", choices=("first", "last", "skip", "mean")
-    )
+    reptile_layers: str = option("skip", "teacher layers Reptile moves", choices=("first", "last", "skip", "mean"))
 
     def __post_init__(self) -> None:
         super().__post_init__()
