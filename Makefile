@@ -8,7 +8,7 @@ JOBS ?= 2
 BIN := $(VENV)/bin
 PYTEST = $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
 STAMP := $(VENV)/.ok
-RATIOS := speed corpora lxmert_speed distillation_speed
+RATIOS := speed corpora lxmert_speed distillation_speed threads
 VERBS := prepare pretrain finetune distill search evaluate promote sync
 
 export MLFLOW_DISABLE_TELEMETRY := true
