@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
-from vlx.models.student import has_dropout, layer_map, renamed
+from vlx.models.student import has_dropout, layer_map, teacher_names
 from vlx.objectives import Objective
 from vlx.training.optim import Optim, Schedule, set_lr
 
@@ -66,7 +66,7 @@ class Reptile:
         layers = layer_map(reptile_layers, student.config.num_hidden_layers, self.teacher.config.num_hidden_layers)
         weights = dict(self.teacher.named_parameters())
         names = [name for name, _ in student.named_parameters()]
-        return {name: [weights[target] for target in renamed(name, layers)] for name in names}
+        return {name: [weights[target] for target in teacher_names(name, layers)] for name in names}
 
     def before_step(
         self, student: nn.Module, batches: Sequence[Batch], *, step: int, accelerator: Accelerator
