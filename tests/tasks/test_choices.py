@@ -37,7 +37,7 @@ def test_score_chance_and_table() -> None:
     assert TASK.score(EXAMPLES, SAYS) == {"accuracy": 0.5} and TASK.chance_level(EXAMPLES) == 0.25
     rows = TASK.predictions(EXAMPLES, SAYS)
     assert rows["prediction"] == ["it rains", "here"] and rows["label"] == ["it rains", "home"]
-    assert rows["correct"] == [True, False]
+    assert rows["right"] == [True, False]
 
 
 def test_the_file_has_a_probability_of_each_choice(tmp_path: Path) -> None:

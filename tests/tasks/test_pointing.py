@@ -43,7 +43,7 @@ def test_a_box_covered_by_more_than_a_half_is_right() -> None:
     task, data = tasks.load("refcoco"), examples([[LEFT], [LEFT], [LEFT]], [-1, -1, -1])
     says = np.array([[*LEFT, 0.9], [*ALL, 0.8], [0, 0, 0.26, 1, 0.7]])  # overlaps 1, exactly 1/2, 0.52
     assert task.score(data, says) == {"accuracy": pytest.approx(2 / 3)}
-    assert task.predictions(data, says)["correct"] == [True, False, True]
+    assert task.predictions(data, says)["right"] == [True, False, True]
     assert task.chance_level(data) == 0.0  # the whole picture covers a half of the left, not more
 
 

@@ -115,7 +115,7 @@ def test_where_captions_are_listed_pictures_find_theirs_among_them_alone(tmp_pat
     assert TASK.score(examples, scores) == pytest.approx(expected)
     assert TASK.chance_level(examples) == pytest.approx(2.5 / 3)
     rows = TASK.predictions(examples, scores)
-    assert rows["prediction"] == ["a dog", "a small dog"] and rows["correct"] == [True, False]
+    assert rows["prediction"] == ["a dog", "a small dog"] and rows["right"] == [True, False]
     assert {len(values) for values in rows.values()} == {2}
     path = TASK.write_submission(examples, scores, tmp_path / "minival")
     assert TASK.rescore(examples, path) == pytest.approx(expected)

@@ -69,7 +69,7 @@ def test_a_long_statement_is_cut_and_keeps_its_ends() -> None:
 
 def test_predictions_have_a_row_for_each_example() -> None:
     rows = tasks.load("nlvr2").predictions(EXAMPLES, PROBABILITIES)
-    assert rows["correct"] == [True, True, False, True]
+    assert rows["right"] == [True, True, False, True]
     assert rows["prediction"] == ["True", "False", "False", "True"]
     assert {len(values) for values in rows.values()} == {4}
 

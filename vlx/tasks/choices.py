@@ -59,7 +59,7 @@ class ChoiceTask:
             "label": [choices[label] for choices, _, label in texts],
             "prediction": [choices[place] for choices, place, _ in texts],
             "score": probabilities.max(1).round(4).tolist(),
-            "correct": (chosen == labels).tolist(),
+            "right": (chosen == labels).tolist(),
         }
 
     def write_submission(self, examples: Dataset, probabilities: np.ndarray, stem: Path) -> Path:

@@ -81,8 +81,8 @@ class PointingTask:
             "label": [corners(box) for box in wanted],
             "prediction": [corners(box) for box in chosen],
             "score": np.asarray(scores).round(4).tolist(),
-            "correct": self.right(examples, probabilities).tolist(),
-            "drawn_boxes": [[list(right), list(found)] for right, found in zip(wanted, chosen, strict=True)],
+            "right": self.right(examples, probabilities).tolist(),
+            "drawn": [[list(right), list(found)] for right, found in zip(wanted, chosen, strict=True)],
         }
 
     def boxes(self, examples: Dataset, probabilities: np.ndarray) -> list[list[float]]:

@@ -78,7 +78,7 @@ class QuestionTask:
             "label": [answers[0] for answers in best],
             "prediction": chosen,
             "score": probabilities.max(1).round(4).tolist(),
-            "correct": [value >= 0.5 for value in credit],
+            "right": [value >= 0.5 for value in credit],
         }
 
     def write_submission(self, examples: Dataset, probabilities: np.ndarray, stem: Path) -> Path:

@@ -145,7 +145,7 @@ class RetrievalTask:
         ways = ways_of(probabilities, belongs, self.asked(examples))
         scores, right = ways.get("t2i", ways["i2t"])
         best = scores.argmax(1)
-        shared = {"score": scores.max(1).round(4).tolist(), "correct": (ranks_of(scores, right) < 1).tolist()}
+        shared = {"score": scores.max(1).round(4).tolist(), "right": (ranks_of(scores, right) < 1).tolist()}
         if "t2i" in ways:
             found, own = [names[index] for index in best], [images[0] for images in examples["image_ids"]]
             about = examples.select_columns(["identifier", "text", "category"]).to_dict()

@@ -76,7 +76,7 @@ class StatementTask:
             "label": [self.answers[label] for label in examples["label"]],
             "prediction": [self.answers[label] for label in chosen],
             "score": (probabilities[:, 1] if len(self.answers) == 2 else probabilities.max(1)).round(4).tolist(),
-            "correct": (chosen == np.asarray(examples["label"])).tolist(),
+            "right": (chosen == np.asarray(examples["label"])).tolist(),
         }
 
     def write_submission(self, examples: Dataset, probabilities: np.ndarray, stem: Path) -> Path:
