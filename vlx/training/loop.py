@@ -200,7 +200,7 @@ def after_step(
     save = lambda: checkpoint(trainer, folder)  # noqa: E731
     if step % cfg.checkpoint_every == 0 and not last:
         save()
-    run.stop_if_requested(save)
+    run.stop_if_asked(save)
 
 
 def checkpoint(trainer: Trainer, folder: Path) -> None:

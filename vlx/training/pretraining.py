@@ -241,7 +241,7 @@ def guesses(model: nn.Module, pairs: Pairs) -> dict[str, list[Any]]:
                     "category": "",
                     "image_ids": [row.image_id],
                 }
-                told |= {"label": " ".join(hidden), "prediction": " ".join(found), "correct": hidden == found}
+                told |= {"label": " ".join(hidden), "prediction": " ".join(found), "right": hidden == found}
                 for name, value in (told | {"score": round(float(best.values[own].mean()), 4)}).items():
                     rows[name].append(value)
     return dict(rows)
