@@ -16,6 +16,7 @@ export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 export MLFLOW_SKIP_PIP_REQUIREMENTS_CHECK := true
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
+export OMP_WAIT_POLICY := passive
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help setup link $(VERBS) test check ui bench clean

@@ -77,7 +77,7 @@ class Recorder:
     def report(self, best: float, *, step: int, last: bool) -> None:
         pass
 
-    def stop_if_asked(self, before: object) -> None:
+    def stop_if_requested(self, before: object) -> None:
         self.steps += 1
         if self.steps == self.stop_after:
             raise Stopped
