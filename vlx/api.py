@@ -137,9 +137,7 @@ def fit(
     options: further training options of finetune. Raises ConfigError or TrainingError.
     """
     defaults: dict[str, Any] = {"warmup_steps": min(100, steps // 10), "eval_every": max(1, min(250, steps // 4))}
-    cfg = FinetuneConfig(
-        model=model.spec.name, task=validation.task.name, steps=steps, lr=lr, **(defaults | options)
-    )
+    cfg = FinetuneConfig(model=model.spec.name, task=validation.task.name, steps=steps, lr=lr, **(defaults | options))
     run = current_run.get()
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(folder or (run.folder / "training" if run else temporary))

@@ -4,7 +4,7 @@ compares needs with capabilities and is the only place that does."""
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 from transformers import PretrainedConfig
@@ -89,4 +89,5 @@ def all_specs() -> list[ModelSpec]:
 
 def spec_of(model: nn.Module) -> ModelSpec:
     """The spec of a built model; its configuration's model_type is `vlx-` and the name."""
-    return load_spec(model.config.model_type.removeprefix("vlx-").replace("-", "_"))  # type: ignore[union-attr]
+    config = cast(PretrainedConfig, model.config)
+    return load_spec(config.model_type.removeprefix("vlx-").replace("-", "_"))

@@ -155,9 +155,7 @@ def distillation_objective(cfg: DistillConfig, task: Task, teacher: PreTrainedMo
     method = load_method(cfg.method)
     if load_spec(cfg.model).dual_encoder and method.contrastive:
         return method.contrastive(teacher, alpha=cfg.alpha, temperature=cfg.temperature)
-    return distillation(
-        method, teacher, task.loss, alpha=cfg.alpha, temperature=cfg.temperature, beta=cfg.beta
-    )
+    return distillation(method, teacher, task.loss, alpha=cfg.alpha, temperature=cfg.temperature, beta=cfg.beta)
 
 
 def with_projection(cfg: DistillConfig, student: PreTrainedModel, teacher: PreTrainedModel) -> nn.Module:

@@ -68,9 +68,7 @@ def image_source(cfg: PredictConfig, loaded: Loaded) -> tuple[Corpus | InMemoryR
         source = InMemoryRegions(read_regions(cfg.features.split(",")))
         names = source.image_ids()
     if reads_regions and preprocessing.region_dim != source.region_dim:
-        raise ConfigError(
-            f"regions have {source.region_dim} features, the model reads {preprocessing.region_dim}."
-        )
+        raise ConfigError(f"regions have {source.region_dim} features, the model reads {preprocessing.region_dim}.")
     return source, names
 
 

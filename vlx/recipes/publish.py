@@ -113,9 +113,7 @@ def measure(loaded: Loaded, datasets: TaskDatasets, *, title: str) -> Result:
     )  # fmt: skip
 
 
-def score(
-    run: tracking.Run, loaded: Loaded, dataset: TaskDataset, *, stage: str, step: int = 0
-) -> dict[str, float]:
+def score(run: tracking.Run, loaded: Loaded, dataset: TaskDataset, *, stage: str, step: int = 0) -> dict[str, float]:
     """The official scores of a split as stage/score, logged with the submission file, predictions and figures. Where
     labels are not published there is the file to submit, and no score."""
     submission, probabilities, scores = submit(run, loaded, dataset)
@@ -134,9 +132,7 @@ def score(
     return scores
 
 
-def submit(
-    run: tracking.Run, loaded: Loaded, dataset: TaskDataset
-) -> tuple[Path, np.ndarray, dict[str, float]]:
+def submit(run: tracking.Run, loaded: Loaded, dataset: TaskDataset) -> tuple[Path, np.ndarray, dict[str, float]]:
     """The official submission file, checked to hold every id once; the probabilities; and, where labels are published,
     the scores that the file itself gives."""
     task = dataset.task

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vlx.tracking.runs import Run, Trial, links, run, sync  # noqa: F401
     from vlx.tracking.search_report import front, log_progress, log_search  # noqa: F401
     from vlx.tracking.stop import Pruned  # noqa: F401
+    from vlx.tracking.untracked import UntrackedRun  # noqa: F401
 
 EXPORTS = {  # module -> its public names
     "registry": ("Promotion", "download", "promote", "resolve", "rollback"),
@@ -33,6 +34,7 @@ EXPORTS = {  # module -> its public names
     "runs": ("Run", "Trial", "links", "run", "sync"),
     "search_report": ("front", "log_progress", "log_search"),
     "stop": ("Pruned",),
+    "untracked": ("UntrackedRun",),
 }
 
 
