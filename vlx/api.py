@@ -114,7 +114,7 @@ def distillation_method(name: str) -> Callable[..., Objective]:
 
     objective.__name__ = name
     objective.__doc__ = (
-        f"The objective of method={name} with this teacher. alpha: weight of the teacher against the task's loss; beta: "
+        f"The objective of method={name} with this teacher. alpha: weight of the teacher's loss; beta: "
         "weight of the loss between layers, 0 = the method's default. Raises ConfigError."
     )
     return objective

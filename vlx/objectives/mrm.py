@@ -13,7 +13,7 @@ REGION_LOSS_WEIGHTS = ("confidence", "masked", "both")
 
 
 def region_loss_weights(kind: str, confidences: Tensor, masked: Tensor) -> Tensor:
-    """Weight of a region's class loss [B,R]: the detector's confidence (the original), 1 if masked, or their product."""
+    """Weights of a region's class loss [B,R]: the detector's confidence (the original), 1 if masked, or the product."""
     if kind not in REGION_LOSS_WEIGHTS:
         raise ConfigError(f"region_loss_weight={kind}: expected one of {', '.join(REGION_LOSS_WEIGHTS)}.")
     return {"confidence": confidences, "masked": masked.to(confidences.dtype), "both": confidences * masked}[kind]

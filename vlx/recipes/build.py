@@ -17,8 +17,8 @@ from vlx.config import DistillConfig, FinetuneConfig, ModelFields, PixelFields, 
 from vlx.corpora import Corpus
 from vlx.errors import CheckpointError, ConfigError
 from vlx.inputs.dataset import examples_of
-from vlx.models.dual import Dual
 from vlx.models.create import new_model, with_new_head
+from vlx.models.dual import Dual
 from vlx.models.heads import Head, qa_head
 from vlx.models.spec import ModelSpec, load_spec
 from vlx.preprocessing import Preprocessing

@@ -6,8 +6,15 @@ from typing import Any, Protocol
 
 from vlx import corpora, tasks, tracking
 from vlx.checkpoints import Loaded
-from vlx.config import DataFields, DistillConfig, EvaluateConfig, FinetuneConfig, ModelFields, PrepareConfig
-from vlx.config import PretrainConfig
+from vlx.config import (
+    DataFields,
+    DistillConfig,
+    EvaluateConfig,
+    FinetuneConfig,
+    ModelFields,
+    PrepareConfig,
+    PretrainConfig,
+)
 from vlx.corpora import Corpus
 from vlx.inputs.dataset import TaskDataset, TaskDatasets, open_task_dataset
 from vlx.inputs.image_input import ImageInput
@@ -81,7 +88,10 @@ def pixel_input(
     return PixelInput(DecodedImages(source, processor), preprocessing.aspect_groups, sampled_grid_features)
 
 
-IMAGE_INPUTS: dict[str, Callable[..., ImageInput]] = {"regions": region_input, "pixels": pixel_input}  # by ModelSpec.input
+IMAGE_INPUTS: dict[str, Callable[..., ImageInput]] = {
+    "regions": region_input,
+    "pixels": pixel_input,
+}  # by ModelSpec.input
 
 
 def open_datasets(

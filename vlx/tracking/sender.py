@@ -257,7 +257,7 @@ def save_pyfunc(folder: Path, out: Path, model: Model) -> None:
     outputs = Schema([ColSpec("string", "answer"), ColSpec("double", "score")])
     mlflow.pyfunc.save_model(
         path=out,
-        loader_module="vlx.tracking.serving",
+        loader_module="vlx.serving",
         data_path=str(folder),
         signature=ModelSignature(Schema([ColSpec("string", name) for name in example]), outputs),
         input_example=[example],
