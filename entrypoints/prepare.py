@@ -13,7 +13,7 @@ log = logging.getLogger("vlx")
 
 
 def main(cfg: PrepareConfig) -> str:
-    """Prepare a corpus once, log its counts and, with check, its faults. Returns its fingerprint. Raises CorpusError."""
+    """Prepare a corpus, log its counts and, with check, its faults. Returns its fingerprint. Raises CorpusError."""
     corpus = prepare_corpus(cfg)
     examples = corpus.manifest["examples"]
     with (

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from vlx import checkpoints, corpora, tasks, tracking, workspace
 from vlx.checkpoints import Loaded
@@ -142,7 +142,7 @@ def fit(
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(folder or (run.folder / "training" if run else temporary))
         return fit_loop(
-            model.model, objective, train, validator(validation), cfg, run or tracking.UntrackedRun(place),
+            model.model, objective, train, validator(validation), cfg, run or cast(tracking.Run, tracking.UntrackedRun(place)),
             folder=place, title="training", metric=validation.task.metric,
         )  # fmt: skip
 

@@ -29,8 +29,8 @@ CAPABILITIES = {
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
-    """name: in the registry. input: regions or pixels. tokenizer: wordpiece or deberta. heads: kinds of models.heads.Head
-    that it builds. max_images: of an example.
+    """name: in the registry. input: regions or pixels. tokenizer: wordpiece or deberta. heads: the kinds of heads that
+    it builds (models.heads.Head). max_images: of an example.
 
     new_config(options, vocab_size=, region_dim=): the configuration of a new model; options: ModelFields and
     PixelFields. head_config(head): the entries of a configuration that a head decides. head_prefix: the names of the

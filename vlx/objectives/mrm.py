@@ -1,6 +1,8 @@
 """Masked region modelling: classes or features of masked regions (LXMERT, src/lxrt/modeling.py; ViLBERT,
 vilbert/vilbert.py). Each loss of an empty batch is 0, where the originals' mean over nothing is NaN."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -63,7 +65,7 @@ def region_nce(scores: Tensor, features: Tensor, masked: Tensor, negatives: Tens
     return F.cross_entropy(logits, torch.zeros_like(positive), reduction="sum") / masked.sum().clamp(min=1)
 
 
-MRM_LOSSES = {"kl": region_kl, "mse": region_mse, "nce": region_nce}
+MRM_LOSSES: dict[str, Callable[..., Tensor]] = {"kl": region_kl, "mse": region_mse, "nce": region_nce}
 
 
 def sample_nce_negatives(region_mask: Tensor, count: int, generator: torch.Generator) -> Tensor:

@@ -74,7 +74,7 @@ def region_features(scores: Tensor, batch: Batch, settings: PretrainingSettings)
 
 def masked_regions(scores: Tensor, batch: Batch, settings: PretrainingSettings) -> Tensor:
     """ViLBERT's masked regions. batch: region_targets [B,R,C or D], masked_regions [B,R], nce_negatives [B,R,n]."""
-    loss: Callable[..., Tensor] = MRM_LOSSES[settings.mrm_loss]
+    loss = MRM_LOSSES[settings.mrm_loss]
     return loss(scores, batch["region_targets"], batch["masked_regions"], batch.get("nce_negatives"))
 
 

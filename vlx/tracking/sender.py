@@ -252,7 +252,7 @@ def restart(state: State) -> None:
 
 def save_pyfunc(folder: Path, out: Path, model: Model) -> None:
     """Wrap a vlx model folder as an MLflow model that is loaded by vlx itself (which must be installed there)."""
-    images = json.loads((folder / "vlx.json").read_text(encoding="utf-8"))["num_images"]
+    images = Preprocessing.load(folder).num_images
     example = {"text": "There are two red circles."} | {f"image_{n}": f"image_{n}.png" for n in range(images)}
     outputs = Schema([ColSpec("string", "answer"), ColSpec("double", "score")])
     mlflow.pyfunc.save_model(
