@@ -141,8 +141,9 @@ def fit(
     run = current_run.get()
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(folder or (run.folder / "training" if run else temporary))
+        log = run or cast(tracking.Run, tracking.UntrackedRun(place))
         return fit_loop(
-            model.model, objective, train, validator(validation), cfg, run or cast(tracking.Run, tracking.UntrackedRun(place)),
+            model.model, objective, train, validator(validation), cfg, log,
             folder=place, title="training", metric=validation.task.metric,
         )  # fmt: skip
 

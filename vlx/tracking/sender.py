@@ -28,6 +28,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, Schema
 
 from vlx import __version__
+from vlx.preprocessing import Preprocessing
 from vlx.tracking import store
 from vlx.tracking.journal import Operation, State
 
