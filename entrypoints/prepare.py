@@ -17,7 +17,7 @@ def main(cfg: PrepareConfig) -> str:
     corpus = prepare_corpus(cfg)
     examples = corpus.manifest["examples"]
     with (
-        workspace.claim(Path(cfg.work_dir) / "runs", f"prepare-{corpus.path.name}", resume=False) as folder,
+        workspace.run_folder(Path(cfg.work_dir) / "runs", f"prepare-{corpus.path.name}", resume=False) as folder,
         tracking.run(cfg, name=f"prepare {corpus.path.name}", folder=folder, description=cfg.description) as run,
     ):
         counts = {f"corpus/{task}/{split}": count for task in examples for split, count in examples[task].items()}

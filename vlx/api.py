@@ -160,9 +160,9 @@ def evaluate(model: Loaded, dataset: TaskDataset) -> dict[str, float]:
 def run(name: str, *, description: str = "", work_dir: str | Path = "outputs") -> Iterator[tracking.Run]:
     """A run of MLflow around the block; `fit` and `evaluate` log to it."""
     cfg = FinetuneConfig(description=description, work_dir=str(work_dir))
-    stem = f"notebook-{workspace.key({'name': name})}"
+    stem = f"notebook-{workspace.options_hash({'name': name})}"
     with (
-        workspace.claim(Path(work_dir) / "runs", stem, resume=False) as folder,
+        workspace.run_folder(Path(work_dir) / "runs", stem, resume=False) as folder,
         tracking.run(cfg, name=name, folder=folder, description=description) as tracked,
     ):
         token = current_run.set(tracked)

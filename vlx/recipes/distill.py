@@ -49,8 +49,8 @@ def obtain_teacher(cfg: DistillConfig, task: Task, corpus: Corpus) -> tuple[Load
     if cfg.teacher:
         return given_teacher(cfg, task, corpus)
     teacher_cfg = teacher_config(cfg)
-    stem = f"{task.name}-{workspace.key(teacher_cfg.as_dict(), corpus.fingerprint)}"
-    with workspace.hold(Path(cfg.work_dir) / "teachers" / stem) as folder:
+    stem = f"{task.name}-{workspace.options_hash(teacher_cfg.as_dict(), corpus.fingerprint)}"
+    with workspace.locked_folder(Path(cfg.work_dir) / "teachers" / stem) as folder:
         result = read_result(folder)
         if result is None:
             result = train_teacher(teacher_cfg, task, corpus, folder)

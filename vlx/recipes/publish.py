@@ -19,7 +19,7 @@ from vlx.evaluation.predict import predict
 from vlx.files import write_json
 from vlx.inputs.dataset import TaskDataset, TaskDatasets
 from vlx.training.loop import Best
-from vlx.workspace import RESULT
+from vlx.workspace import RESULT_FILE
 
 log = logging.getLogger("vlx")
 V = TypeVar("V")
@@ -183,12 +183,12 @@ def baseline_warning(dataset: TaskDataset, value: float) -> str:
 
 def finish(folder: Path, result: Result) -> None:
     """Mark the run in this folder as finished."""
-    write_json(folder / RESULT, asdict(result))
+    write_json(folder / RESULT_FILE, asdict(result))
 
 
 def read_result(folder: Path) -> Result | None:
     """The result of a finished run in this folder; None: it is not finished."""
-    path = folder / RESULT
+    path = folder / RESULT_FILE
     return Result(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
 
 
