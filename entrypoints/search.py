@@ -14,7 +14,7 @@ PREPARE: dict[str, Callable[[Any], Config]] = {"distill": recipes.with_teacher} 
 
 
 def main(cfg: SearchConfig) -> float:
-    """Returns the best trial's score on the validation split."""
+    """Return the best trial's score on the validation split."""
     verb = import_module(f"{__package__}.{cfg.verb}" if __package__ else cfg.verb)
     return search.run(cfg, verb.main, prepare=PREPARE.get(cfg.verb, lambda base: base), script=Path(__file__))
 

@@ -26,7 +26,7 @@ from vlx.tools import link_env, ui
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (  # from the ground up: a module imports from its own floor and those below
     {"vlx", "errors"},
-    {"config", "options", "pixel_options", "pretrain_options", "progress", "spaces", "tokenization", "workspace"},
+    {"config", "options", "pixel_options", "pretrain_options", "progress", "tokenization", "workspace"},
     {"models", "objectives"},
     {"corpora", "checkpoints", "tracking"},
     {"tasks"},

@@ -291,12 +291,12 @@ class SearchConfig(Config):
     """Find better settings of a verb, whose own options may be given too."""
 
     verb: str = option("distill", "what is searched", choices=SEARCHED)
-    space: str = option("", "what is varied: a file of vlx/spaces without .yaml, or a path; empty: the verb's own")
+    space: str = option("", "what varies: a file of vlx/search/spaces without .yaml, or a path; empty: the verb's")
     trials: int = option(20, "settings to try; the first is the preset, or the defaults", low=1)
     sampler: str = option("tpe", "chooses settings", choices=("tpe", "gp", "cmaes", "random", "grid"))
     pruner: str = option("auto", "gives trials up; auto: asha, or wilcoxon of several seeds", choices=PRUNERS)
     seeds: int = option(1, "a setting's score is its mean over so many", low=1)
-    against: str = option("", "a second aim, to be small", choices=("", "latency", "parameters"))
+    second_objective: str = option("", "a cost to minimize beside the score", choices=("", "latency", "parameters"))
     study: str = option("", "name; the same goes on with the same study. Empty: made of all these options")
     storage: str = option("", "sqlite under work_dir if empty; journal: a file there; or the URL of any database")
     workers: int = option(1, "processes on this machine; the same command elsewhere joins the study", low=1)
@@ -310,10 +310,10 @@ class SearchConfig(Config):
         super().__post_init__()
         if self.pruner not in ("auto", "none") and (self.pruner == "wilcoxon") != (self.seeds > 1):
             raise ConfigError(f"pruner={self.pruner} and seeds={self.seeds}: wilcoxon is for several, others for one.")
-        if self.against and (self.pruner not in ("auto", "none") or self.sampler == "cmaes"):
-            raise ConfigError(f"against={self.against}: with two aims expected pruner=none and not sampler=cmaes.")
-        if self.against == "latency" and self.verb == "pretrain":
-            raise ConfigError("against=latency: pretrain does not measure it; expected against=parameters.")
+        if self.second_objective and (self.pruner not in ("auto", "none") or self.sampler == "cmaes"):
+            raise ConfigError(f"second_objective={self.second_objective}: expected pruner=none, and no sampler=cmaes.")
+        if self.second_objective == "latency" and self.verb == "pretrain":
+            raise ConfigError("second_objective=latency: pretrain does not measure it; expected parameters.")
         self.base()  # raises what is wrong with the verb's options
 
     def base(self) -> Config:

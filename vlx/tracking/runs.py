@@ -49,7 +49,7 @@ class Trial:
     publishes: bool = False  # the model is tested and logged, as it is without a search
     run: "Run | None" = None
     metrics: dict[str, float] = field(default_factory=dict)  # the last value of each
-    offer: tuple[str, dict[str, Any]] | None = None  # name and tags with which the model would have been registered
+    candidate: tuple[str, dict[str, Any]] | None = None  # name and tags with which the model would have been registered
 
 
 class Run:
@@ -135,7 +135,7 @@ class Run:
         """
         registry.check_name(name)
         if self.own_trial:
-            self.own_trial.offer = (name, tags)
+            self.own_trial.candidate = (name, tags)
         if self.trial:
             return None
         if not self.model:
