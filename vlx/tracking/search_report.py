@@ -182,7 +182,7 @@ def importances_figure(importances: Mapping[str, float]) -> Figure:
     figure, panels = blank(6, 1.2 + 0.4 * len(importances))
     bars = panels[0].barh(names, [importances[name] for name in names], color=BLUE)
     panels[0].bar_label(bars, fmt="%.2f")
-    panels[0].set(xlabel="share of the score's variance", xlim=(0, 1.1))
+    panels[0].set(xlabel="importance for the score", xlim=(0, 1.1))
     return figure
 
 
