@@ -70,7 +70,7 @@ def test_a_search_of_failures_alone_stops(server: MlflowClient, monkeypatch: pyt
 @pytest.mark.slow
 @pytest.mark.parametrize("storage", ["", "journal"])
 def test_a_killed_study_is_resumed_and_its_trial_too(storage: str, server: MlflowClient, tmp_path: Path) -> None:
-    options = {"trials": 5, "pruner": "none", "study": "mine", "storage": storage}
+    options = {"trials": 4, "pruner": "none", "study": "mine", "storage": storage}
     process = start(tmp_path, "stop 2", **options)
     wait_for(tmp_path / "outputs" / "stopped", process)
     process.kill()
@@ -78,8 +78,8 @@ def test_a_killed_study_is_resumed_and_its_trial_too(storage: str, server: Mlflo
     find(work_dir=str(tmp_path / "outputs"), **options)
     rows = table(tmp_path / "outputs")
     parent, children = runs(server)
-    assert [row["number"] for row in rows] == list(range(6)) and len(children) == 5
-    assert Counter(row["state"] for row in rows) == {"complete": 5, "killed": 1} and rows[2]["state"] == "killed"
+    assert [row["number"] for row in rows] == list(range(5)) and len(children) == 4
+    assert Counter(row["state"] for row in rows) == {"complete": 4, "killed": 1} and rows[2]["state"] == "killed"
     (retry,) = [row for row in rows[3:] if row["alpha"] == rows[2]["alpha"]]
     (child,) = [run for run in children if run.data.tags["vlx.trial"] == str(retry["number"])]
     steps = [point.step for point in server.get_metric_history(child.info.run_id, "toy/step")]
@@ -106,8 +106,8 @@ def test_an_interrupted_study_ends_as_killed_and_repeats_its_trial(server: Mlflo
 
 @pytest.mark.slow
 def test_a_killed_worker_loses_nothing(server: MlflowClient, tmp_path: Path) -> None:
-    options = {"trials": 16, "study": "mine", "pruner": "none"}
-    leader = start(tmp_path, "slow", **options)
+    options = {"trials": 4, "study": "mine", "pruner": "none"}
+    leader = start(tmp_path, "meet", **options)
     wait_for(tmp_path / "outputs" / "studies" / "mine" / "journal.jsonl", leader)
     worker = start(tmp_path, "stop", **options)
     wait_for(tmp_path / "outputs" / "stopped", worker)
@@ -116,19 +116,19 @@ def test_a_killed_worker_loses_nothing(server: MlflowClient, tmp_path: Path) -> 
     assert leader.wait(120) == 0, (tmp_path / "log.txt").read_text()[-2000:]
     rows = table(tmp_path / "outputs")
     parent, children = runs(server)
-    assert Counter(row["state"] for row in rows) == {"complete": 16, "killed": 1}
-    assert [row["number"] for row in rows] == list(range(17)) and len(children) == 16
+    assert Counter(row["state"] for row in rows) == {"complete": 4, "killed": 1}
+    assert [row["number"] for row in rows] == list(range(5)) and len(children) == 4
     assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
 
 
 @pytest.mark.slow
 def test_two_workers_share_a_study(server: MlflowClient, tmp_path: Path) -> None:
-    process = start(tmp_path, "slow", trials=12, workers=2, study="mine")
+    process = start(tmp_path, "meet", trials=4, workers=2, study="mine")
     assert process.wait(120) == 0, (tmp_path / "log.txt").read_text()[-2000:]
     rows = table(tmp_path / "outputs")
     parent, children = runs(server)
-    assert [row["number"] for row in rows] == list(range(12)) and len(children) == 12
-    assert len({(row["alpha"], row["lr"]) for row in rows}) == 12
+    assert [row["number"] for row in rows] == list(range(4)) and len(children) == 4
+    assert len({(row["alpha"], row["lr"]) for row in rows}) == 4
     assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
     assert len({run.data.tags["vlx.process"] for run in children}) == 2
 
@@ -182,9 +182,9 @@ def test_a_search_waits_for_a_storage_that_is_locked_for_a_while(server: MlflowC
     thread = threading.Thread(target=lock)
     thread.start()
     locked.wait()
-    find(trials=6, study="mine", pruner="none")
+    find(trials=4, study="mine", pruner="none")
     thread.join()
-    assert [row["state"] for row in table()] == ["complete"] * 6
+    assert [row["state"] for row in table()] == ["complete"] * 4
 
 
 @pytest.mark.slow

@@ -44,22 +44,23 @@ def test_a_study_is_a_run_with_a_child_for_each_trial(server: MlflowClient) -> N
 
 @pytest.mark.slow
 def test_the_best_settings_are_a_preset_of_the_verb(server: MlflowClient) -> None:
-    find(trials=6, options="--batch_size=32", seed=3)
+    find(trials=4, options="--batch_size=32", seed=7, pruner="none")
     (preset,) = Path("outputs/studies").glob("*/best.yaml")
     best = max((row for row in table() if row["state"] == "complete"), key=lambda row: row["score"])
     cfg = parse(DistillConfig, [f"--preset={preset}"])
+    assert best["number"] > 0  # not the defaults
     assert (cfg.alpha, cfg.lr, cfg.batch_size) == (best["alpha"], best["lr"], 32)
     assert not {"seed", "work_dir", "baseline", "eval_every"} & set(yaml.safe_load(preset.read_text()))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["tpe", "gp", "random", "cmaes"])
-def test_a_sampler_by_name(sampler: str, server: MlflowClient) -> None:
+def test_a_sampler_by_name_and_no_pruning(sampler: str, server: MlflowClient) -> None:
     if sampler == "cmaes":
         pytest.importorskip("cmaes", reason="sampler=cmaes needs the package cmaes")
-    find(trials=10, sampler=sampler, pruner="none")
-    assert Counter(row["state"] for row in table()) == {"complete": 10}
-    assert len({row["alpha"] for row in table()}) == 10
+    find(trials=8, sampler=sampler, pruner="none")
+    assert Counter(row["state"] for row in table()) == {"complete": 8}
+    assert len({row["alpha"] for row in table()}) == 8
 
 
 def test_a_sampler_whose_package_is_missing_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,11 +80,11 @@ def test_a_grid_is_tried_once_and_then_the_study_ends(server: MlflowClient, tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("pruner", "prunes"), [("asha", True), ("hyperband", True), ("median", True), ("none", False)])
-def test_a_pruner_by_name(pruner: str, prunes: bool, server: MlflowClient) -> None:
+@pytest.mark.parametrize("pruner", ["asha", "hyperband", "median"])
+def test_a_pruner_by_name(pruner: str, server: MlflowClient) -> None:
     find(trials=10, sampler="random", pruner=pruner, seed=1)
     states = Counter(row["state"] for row in table())
-    assert (states["pruned"] > 0) == prunes and states["complete"] > 0 and sum(states.values()) == 10
+    assert states["pruned"] > 0 and states["complete"] > 0 and sum(states.values()) == 10
     assert all(row["evaluations"] < 10 for row in table() if row["state"] == "pruned")
 
 
@@ -109,7 +110,7 @@ def test_several_seeds_are_averaged_and_bad_settings_end_early(server: MlflowCli
 
 @pytest.mark.slow
 def test_two_objectives_give_a_pareto_front(server: MlflowClient) -> None:
-    best = find(trials=8, second_objective="latency", sampler="random")
+    best = find(trials=6, second_objective="latency", sampler="random")
     rows = table()
     parent, _ = runs(server)
     assert all(row["state"] == "complete" and row["cost"] == pytest.approx(1 + row["temperature"]) for row in rows)
@@ -123,24 +124,24 @@ def test_two_objectives_give_a_pareto_front(server: MlflowClient) -> None:
 @pytest.mark.slow
 def test_the_same_command_resumes_the_study(server: MlflowClient, tmp_path: Path) -> None:
     options = {"study": "mine", "pruner": "none"}
-    find(trials=5, **options)
+    find(trials=4, **options)
     before = table()
-    assert find(trials=5, **options) == max(row["score"] for row in before)
+    assert find(trials=4, **options) == max(row["score"] for row in before)
     assert table() == before
-    find(trials=9, **options)
+    find(trials=8, **options)
     parent, children = runs(server)
-    assert parent.info.status == "FINISHED" and len(children) == 9
-    assert table()[:5] == before and [row["number"] for row in table()] == list(range(9))
-    find(trials=9, work_dir=str(tmp_path / "uninterrupted"), **options)
+    assert parent.info.status == "FINISHED" and len(children) == 8
+    assert table()[:4] == before and [row["number"] for row in table()] == list(range(8))
+    find(trials=8, work_dir=str(tmp_path / "uninterrupted"), **options)
     assert [row["alpha"] for row in table(tmp_path / "uninterrupted")] == [row["alpha"] for row in table()]
     with pytest.raises(ConfigError, match="study=mine: was made with other options"):
-        find(trials=5, options="--batch_size=32", **options)
+        find(trials=4, options="--batch_size=32", **options)
 
 
 @pytest.mark.slow
 def test_the_winner_of_fresh_seeds_is_registered_and_promoted_once(server: MlflowClient) -> None:
     name = "vlx-nlvr2-student"
-    options = {"trials": 6, "promote": True, "study": "mine"}
+    options = {"trials": 3, "promote": True, "study": "mine"}
     best = find(**options)
     (version,) = server.search_model_versions(f"name = '{name}'")
     parent, children = runs(server)

@@ -11,21 +11,21 @@ from vlx.search.space import Dimension, read_space
 
 def space_of(tmp_path: Path, text: str, **options: object) -> dict[str, Dimension]:
     (tmp_path / "mine.yaml").write_text(text)
-    return read_space(str(tmp_path / "mine.yaml"), DistillConfig(**options), ()).dimensions
+    return read_space(str(tmp_path / "mine.yaml"), DistillConfig(**options), excluded=()).dimensions
 
 
 @pytest.mark.parametrize("verb", SEARCHED)
 def test_every_searched_verb_has_a_space(verb: str) -> None:
-    space = read_space(verb, VERBS[verb](), ())
+    space = read_space(verb, VERBS[verb](), excluded=())
     assert "lr" in space.dimensions and space.fixed["eval_every"] < VERBS[verb]().steps
 
 
 def test_a_given_option_is_excluded_and_a_range_is_extended_to_where_the_search_starts() -> None:
-    space = read_space("distill", DistillConfig(lr=1e-6, temperature=12.0), {"alpha", "baseline"})
+    space = read_space("distill", DistillConfig(lr=1e-6, temperature=12.0), excluded={"alpha", "baseline"})
     assert set(space.dimensions) == {"temperature", "lr"} and set(space.fixed) == {"eval_every"}
     assert (space.dimensions["lr"].low, space.dimensions["temperature"].high) == (1e-6, 12.0)
     with pytest.raises(ConfigError, match="nothing is left to vary"):
-        read_space("distill", DistillConfig(), {"alpha", "temperature", "lr"})
+        read_space("distill", DistillConfig(), excluded={"alpha", "temperature", "lr"})
 
 
 def test_a_conditional_option_varies_only_with_its_condition(tmp_path: Path) -> None:
@@ -34,7 +34,10 @@ def test_a_conditional_option_varies_only_with_its_condition(tmp_path: Path) -> 
         "method: {choices: [kd, pkd]}\nwarmup_steps: {low: 0, high: 2}"
     )
     (tmp_path / "mine.yaml").write_text(text)
-    space, options = read_space(str(tmp_path / "mine.yaml"), DistillConfig(warmup_steps=1), ()), {"method": "kd"}
+    space, options = (
+        read_space(str(tmp_path / "mine.yaml"), DistillConfig(warmup_steps=1), excluded=()),
+        {"method": "kd"},
+    )
     for method, names in {"kd": {"method", "warmup_steps"}, "pkd": {"method", "warmup_steps", "beta"}}.items():
         chosen = space.settings(
             options, lambda name, _, at=method: {"method": at, "beta": 1.0, "warmup_steps": 2}[name]

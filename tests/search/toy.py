@@ -1,7 +1,7 @@
 """A verb that trains nothing: its score is a formula of its options. As a script: a search of it, and its workers.
 
 VLX_TOY names a fault, as "raise 2" in trial 2, or as "raise" in every trial: raise, nan, slow, stop (waits half-way to
-be killed).
+be killed), meet (waits until a second trial runs).
 """
 
 import math
@@ -33,6 +33,8 @@ def main(cfg: DistillConfig, trial: tracking.Trial | None = None) -> float:
             score = math.nan if fault == "nan" else 0.0
             for step in [step for step in STEPS if step > done]:
                 run.log_metrics({"toy/step": step}, step=step)
+                while fault == "meet" and len(list(folder.parent.glob("toy-*"))) < 2:
+                    time.sleep(0.05)
                 if fault == "raise" and step == 100:
                     raise ValueError("a bug in the verb")
                 if fault == "stop" and step == 250 and not done:

@@ -57,7 +57,7 @@ class Session:
 def open_session(config: SearchConfig, train: Train, *, timing: Timing) -> Session:
     """Open the study that the options name, or create it. Raises ConfigError."""
     base = config.base()
-    space = read_space(config.space or config.verb, base, keys_of(shlex.split(config.options)))
+    space = read_space(config.space or config.verb, base, excluded=keys_of(shlex.split(config.options)))
     identity = workspace.key(base.as_dict(), config.verb, space.text, str(config.seeds), config.second_objective)
     name = config.study or f"{config.verb}-{workspace.key({}, identity, config.sampler, config.pruner)}"
     if not re.fullmatch(r"[\w.-]+", name):

@@ -88,7 +88,7 @@ class Space:
         return list({tuple(settings.items()): settings for settings in active}.values())
 
 
-def read_space(name: str, base: Config, excluded: Collection[str]) -> Space:
+def read_space(name: str, base: Config, *, excluded: Collection[str]) -> Space:
     """Read the space of a file.
 
     name: a file of vlx/search/spaces without .yaml, or a path. base: the options from which the search starts; ranges
@@ -97,12 +97,14 @@ def read_space(name: str, base: Config, excluded: Collection[str]) -> Space:
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else SPACES / f"{name}.yaml"
     fields = {spec.name: spec for spec in dataclasses.fields(base)}
-    entries = read_entries(name, path, fields)
+    entries = read_entries(path, fields, name=name)
     entries = {key: entry for key, entry in entries.items() if key not in excluded}
     dimensions = {
-        key: read_dimension(path.name, fields, key, entry) for key, entry in entries.items() if isinstance(entry, dict)
+        key: read_dimension(key, entry, fields=fields, file=path.name)
+        for key, entry in entries.items()
+        if isinstance(entry, dict)
     }
-    fixed = {key: typed(path.name, fields[key], entry) for key, entry in entries.items() if key not in dimensions}
+    fixed = {key: typed(fields[key], entry, file=path.name) for key, entry in entries.items() if key not in dimensions}
     if not dimensions:
         raise ConfigError(f"{path.name}: nothing is left to vary; give fewer options.")
     dimensions = dict(sorted(dimensions.items(), key=lambda item: bool(item[1].when)))  # conditions name earlier ones
@@ -112,7 +114,7 @@ def read_space(name: str, base: Config, excluded: Collection[str]) -> Space:
     return Space(dimensions, fixed, yaml.safe_dump(entries, sort_keys=False))
 
 
-def read_entries(name: str, path: Path, fields: Mapping[str, Field]) -> dict[str, Any]:
+def read_entries(path: Path, fields: Mapping[str, Field], *, name: str) -> dict[str, Any]:
     """Option -> entry of a space's file. Raises ConfigError."""
     try:
         entries = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -127,26 +129,26 @@ def read_entries(name: str, path: Path, fields: Mapping[str, Field]) -> dict[str
     return entries
 
 
-def read_dimension(file: str, fields: Mapping[str, Field], key: str, entry: dict[str, Any]) -> Dimension:
+def read_dimension(key: str, entry: dict[str, Any], *, fields: Mapping[str, Field], file: str) -> Dimension:
     """The dimension of one entry. Raises ConfigError."""
     check_known([str(word) for word in entry], ENTRY_KEYS, f"key of {key} in {file}")
     conditions = entry.get("when", {})
     check_known(list(conditions), list(fields), f"option in when of {key} in {file}")
-    when = {name: [typed(file, fields[name], value) for value in values] for name, values in conditions.items()}
+    when = {name: [typed(fields[name], value, file=file) for value in values] for name, values in conditions.items()}
     choices = entry.get("choices", [])
     if isinstance(choices, list) and choices and entry.keys() <= {"choices", "when"}:
-        return Dimension(choices=tuple(typed(file, fields[key], value) for value in choices), when=when)
+        return Dimension(choices=tuple(typed(fields[key], value, file=file) for value in choices), when=when)
     if fields[key].type not in (int, float) or not {"low", "high"} <= entry.keys() or choices:
         raise ConfigError(f"{file}: {key}: expected low and high of a number, or choices: [value, ...]; found {entry}.")
-    low = typed(file, fields[key], entry["low"])
-    high = typed(file, fields[key], entry["high"])
+    low = typed(fields[key], entry["low"], file=file)
+    high = typed(fields[key], entry["high"], file=file)
     log = bool(entry.get("log", False))
     if isinstance(low, str) or isinstance(high, str) or not low < high or (log and low <= 0):
         raise ConfigError(f"{file}: {key}: expected low < high, and low > 0 with log; found {entry}.")
     return Dimension(low, high, log, when=when)
 
 
-def typed(file: str, spec: Field, value: Any) -> Value:
+def typed(spec: Field, value: Any, *, file: str) -> Value:
     """The value in the option's type. Raises ConfigError if it is no legal value."""
     if spec.type is float and not isinstance(value, bool):
         with suppress(ValueError, TypeError):

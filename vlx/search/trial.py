@@ -62,18 +62,18 @@ def run_trial(session: Session, trial: optuna.Trial, *, end_turn: Callable[[], N
         parent=session.leader["uuid"],
         name=", ".join(f"{name} {format_value(value)}" for name, value in settings.items()),
         tags={"vlx.study": session.study.study_name, "vlx.trial": trial.number},
-        report=reporter(session, trial, settings),
+        report=reporter(session, trial, settings=settings),
     )
     try:
-        score = train_settings(session, settings, tracked)
+        score = train_settings(session, settings, tracked=tracked)
     except KeyboardInterrupt:
         raise SystemExit(130) from None  # Optuna takes KeyboardInterrupt for a failure; this trial is to be resumed
     except tracking.Pruned as error:
-        discard(trial, tracked, error)
+        discard(trial, tracked, error=error)
         log.info("trial %d is pruned, %s: %s", trial.number, error, tracked.name)
         raise optuna.TrialPruned from error
     except Exception as error:
-        discard(trial, tracked, error)
+        discard(trial, tracked, error=error)
         log.warning("trial %d failed: %s", trial.number, error, exc_info=not isinstance(error, UserError))
         raise
     finally:
@@ -83,7 +83,7 @@ def run_trial(session: Session, trial: optuna.Trial, *, end_turn: Callable[[], N
     return [score, tracked.metrics[cost]] if cost else [score]
 
 
-def reporter(session: Session, trial: optuna.Trial, settings: Settings) -> Callable[[float, int, bool], None]:
+def reporter(session: Session, trial: optuna.Trial, *, settings: Settings) -> Callable[[float, int, bool], None]:
     """The function to which the trial's run reports its best validation score after each evaluation."""
     if session.config.second_objective:
         return ignore_report  # Optuna prunes with one objective only
@@ -104,23 +104,26 @@ def ignore_report(score: float, step: int, last: bool) -> None:
     """The report of a run that no pruner ends."""
 
 
-def discard(trial: optuna.Trial, tracked: tracking.Trial, error: Exception) -> None:
+def discard(trial: optuna.Trial, tracked: tracking.Trial, *, error: Exception) -> None:
     """Note why a trial ended, and delete its weights: no later run resumes it."""
     trial.set_user_attr("note", f"{type(error).__name__}: {error}"[:NOTE_CHARACTERS])
     if tracked.run:
         workspace.give_up(tracked.run.folder)
 
 
-def train_settings(session: Session, settings: Settings, tracked: tracking.Trial) -> float:
+def train_settings(session: Session, settings: Settings, *, tracked: tracking.Trial) -> float:
     """Return the validation score of the settings. Raises TrainingError if it is not finite."""
     config = dataclasses.replace(session.base, **(session.space.fixed | settings))
-    score = train_seeds(session, config, tracked) if session.config.seeds > 1 else session.train(config, tracked)
+    if session.config.seeds > 1:
+        score = train_seeds(session, config, tracked=tracked)
+    else:
+        score = session.train(config, tracked)
     if not math.isfinite(score):
         raise TrainingError(f"the score is {score}.")
     return score
 
 
-def train_seeds(session: Session, config: Any, tracked: tracking.Trial) -> float:
+def train_seeds(session: Session, config: Any, *, tracked: tracking.Trial) -> float:
     """Return the mean score over the seeds; each is a run below the trial's run.
 
     A resumed trial does not repeat the seeds that scores.json has.
@@ -135,7 +138,7 @@ def train_seeds(session: Session, config: Any, tracked: tracking.Trial) -> float
         results = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
         for number in range(seeds):
             if number == len(results):
-                results.append(train_seed(session, config, run, seed=config.seed + number, tags=tracked.tags))
+                results.append(train_seed(session, config, run=run, seed=config.seed + number, tags=tracked.tags))
                 workspace.write_json(path, results)
             score = results[number]["score"]
             run.log_metrics(results[number]["costs"] | {"val/score": score}, step=number)
@@ -144,7 +147,7 @@ def train_seeds(session: Session, config: Any, tracked: tracking.Trial) -> float
     return sum(result["score"] for result in results) / len(results)
 
 
-def train_seed(session: Session, config: Any, run: tracking.Run, *, seed: int, tags: dict[str, Any]) -> dict[str, Any]:
+def train_seed(session: Session, config: Any, *, run: tracking.Run, seed: int, tags: dict[str, Any]) -> dict[str, Any]:
     """Train with one seed; returns its score, and its costs by metric (0 for a metric that the verb does not log)."""
     tracked = tracking.Trial(parent=run.uuid, name=f"seed {seed}", tags=tags, report=ignore_report)
     score = session.train(dataclasses.replace(config, seed=seed), tracked)

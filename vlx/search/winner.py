@@ -44,7 +44,7 @@ def promote_winner(session: Session, run: tracking.Run, *, best: dict[str, Any])
     than the champion."""
     config: Any = dataclasses.replace(session.base, **(session.space.fixed | best["settings"]))
     lineage = {"study": session.study.study_name, "study_run": run.id, "study_trial": best["number"]}
-    candidates = train_candidates(session, config, run, lineage=lineage)
+    candidates = train_candidates(session, config, run=run, lineage=lineage)
     mean = sum(candidate["score"] for candidate in candidates) / len(candidates)
     run.log_metrics({"search/fresh_mean": mean}, step=best["number"])
     winner = max(candidates, key=itemgetter("score"))
@@ -62,7 +62,7 @@ def promote_winner(session: Session, run: tracking.Run, *, best: dict[str, Any])
 
 
 def train_candidates(
-    session: Session, config: Any, run: tracking.Run, *, lineage: dict[str, Any]
+    session: Session, config: Any, *, run: tracking.Run, lineage: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """Train with the seeds that follow those of the trials: score, seed, folder, model name and registry tags of each.
 

@@ -53,7 +53,7 @@ def log_search(
     scored = [row for row in rows if row["state"] in ("complete", "pruned") and row["score"] is not None]
     if not any(row["settings"] for row in scored):
         return
-    for name, figure in figures(scored, importances, log_options).items():
+    for name, figure in figures(scored, importances=importances, log_options=log_options).items():
         run.log_figure(figure, f"figures/{name}.png")
     if importances:
         run.log_figure(importances_figure(importances), "figures/importances.png")
@@ -106,7 +106,7 @@ def option_axis(rows: Rows, name: str, *, log: bool) -> Axis:
     return Axis(points / max(np.nanmax(points), 1e-12), f"{name}\n{ends}")
 
 
-def figures(rows: Rows, importances: Mapping[str, float], log_options: Collection[str]) -> dict[str, Figure]:
+def figures(rows: Rows, *, importances: Mapping[str, float], log_options: Collection[str]) -> dict[str, Figure]:
     """Name -> figure: the score by each option, by pairs of options, and all options in parallel coordinates.
 
     Options are in the order of their importance; hollow dots are pruned trials.
@@ -116,23 +116,23 @@ def figures(rows: Rows, importances: Mapping[str, float], log_options: Collectio
     score = Axis(np.array([row["score"] for row in rows]), "score")
     is_complete = np.array([row["state"] == "complete" for row in rows])
     result = {
-        "slice": slice_figure(list(axes.values()), score, is_complete),
+        "slice": slice_figure(list(axes.values()), score, is_complete=is_complete),
         "parallel": parallel_figure(list(axes.values()), score.values),
     }
     if np.ptp(score.values) > 0:
         varied = [name for name in names if np.nanmax(axes[name].values) > 0][:CONTOUR_OPTIONS]
         for first, second in combinations(varied, 2):
             if np.isfinite(axes[first].values + axes[second].values).any():
-                figure = contour_figure(axes[first], axes[second], score.values, is_complete)
+                figure = contour_figure(axes[first], axes[second], score=score.values, is_complete=is_complete)
                 result[f"contour-{first}-{second}"] = figure
     return result
 
 
-def slice_figure(options: Sequence[Axis], score: Axis, is_complete: np.ndarray) -> Figure:
+def slice_figure(options: Sequence[Axis], score: Axis, *, is_complete: np.ndarray) -> Figure:
     """One panel per option, a dot per trial."""
     figure, panels = blank(3.2 * len(options), 3.6, columns=len(options))
     for panel, option in zip(panels, options, strict=True):
-        scatter(panel, option, score, is_complete)
+        scatter(panel, x=option, y=score, is_complete=is_complete)
         panel.set_xticks([])  # the title names the ends
     return figure
 
@@ -149,7 +149,7 @@ def parallel_figure(options: Sequence[Axis], score: np.ndarray) -> Figure:
     return figure
 
 
-def contour_figure(x: Axis, y: Axis, score: np.ndarray, is_complete: np.ndarray) -> Figure:
+def contour_figure(x: Axis, y: Axis, *, score: np.ndarray, is_complete: np.ndarray) -> Figure:
     """The score over two options: between trials, the mean of their scores weighted by inverse squared distance."""
     has_both = ~np.isnan(x.values + y.values)
     trials = np.stack([x.values[has_both], y.values[has_both]], -1)  # [trials,2]
@@ -159,12 +159,12 @@ def contour_figure(x: Axis, y: Axis, score: np.ndarray, is_complete: np.ndarray)
     means = weights @ score[has_both] / weights.sum(-1)
     figure, panels = blank(5.4, 4.4)
     figure.colorbar(panels[0].contourf(line, line, means, 12, cmap="Blues"), label="score")
-    scatter(panels[0], x[has_both], y[has_both], is_complete[has_both])
+    scatter(panels[0], x=x[has_both], y=y[has_both], is_complete=is_complete[has_both])
     panels[0].set(xticks=[], yticks=[])
     return figure
 
 
-def scatter(panel: Axes, x: Axis, y: Axis, is_complete: np.ndarray) -> None:
+def scatter(panel: Axes, *, x: Axis, y: Axis, is_complete: np.ndarray) -> None:
     """Draw complete trials as filled dots, pruned trials as hollow dots."""
     complete = (x.values[is_complete], y.values[is_complete])
     pruned = (x.values[~is_complete], y.values[~is_complete])
@@ -192,7 +192,7 @@ def pareto_figure(rows: Rows, cost: str) -> Figure:
     front = pareto_front(rows)
     x = Axis(np.array([row["cost"] for row in rows], float), cost)
     y = Axis(np.array([row["score"] for row in rows], float), "score")
-    scatter(panels[0], x, y, np.full(len(rows), True))
+    scatter(panels[0], x=x, y=y, is_complete=np.full(len(rows), True))
     costs = [row["cost"] for row in front]
     panels[0].step(costs, [row["score"] for row in front], "o-", where="post", color=ORANGE)
     return figure
