@@ -28,9 +28,9 @@ NOTE_CHARACTERS = 300
 def next_trial(session: Session) -> bool:
     """Run one more trial; returns False if the study needs none.
 
-    Processes choose settings in turn, and train at the same time. Raises TrainingError if all trials have failed.
+    Processes choose settings in turn, and train at the same time. Raises TrainingError if trials only fail.
     """
-    with ExitStack() as turn:
+    with ExitStack() as turn:  # run_trial closes it as soon as its settings are chosen
         turn.enter_context(workspace.hold(session.folder / "turn"))
         requeue_dead(session.study)
         states = [row["state"] for row in trial_rows(session.study) if row["state"] != "killed"]
