@@ -11,6 +11,7 @@ from pathlib import Path
 
 from vlx import search, tracking, workspace
 from vlx.config import DistillConfig, SearchConfig, launch
+from vlx.files import write_json
 from vlx.search.study import Timing
 
 STEPS = range(50, 501, 50)  # of evaluations, as search/spaces/distill.yaml sets them
@@ -49,7 +50,7 @@ def main(cfg: DistillConfig, trial: tracking.Trial | None = None) -> float:
             run.log_metrics({"model/latency_ms": 1 + cfg.temperature, "model/parameters": 100.0}, step=STEPS[-1])
             if trial and trial.publishes:
                 publish(run, folder, score)
-        files.write_json(folder / workspace.RESULT_FILE, {})
+        write_json(folder / workspace.RESULT_FILE, {})
     return score
 
 

@@ -13,6 +13,7 @@ import optuna
 
 from vlx import tracking, workspace
 from vlx.errors import TrainingError, UserError
+from vlx.files import write_json
 from vlx.search.results import trial_rows
 from vlx.search.session import Session
 from vlx.search.space import Settings
@@ -139,11 +140,11 @@ def train_seeds(session: Session, config: Any, *, tracked: tracking.Trial) -> fl
         for number in range(seeds):
             if number == len(results):
                 results.append(train_seed(session, config, run=run, seed=config.seed + number, tags=tracked.tags))
-                files.write_json(path, results)
+                write_json(path, results)
             score = results[number]["score"]
             run.log_metrics(results[number]["costs"] | {"val/score": score}, step=number)
             tracked.report(score, number, number + 1 == seeds)
-        files.write_json(folder / workspace.RESULT_FILE, results)
+        write_json(folder / workspace.RESULT_FILE, results)
     return sum(result["score"] for result in results) / len(results)
 
 

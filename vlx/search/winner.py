@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from vlx import tracking, workspace
+from vlx.files import write_json
 from vlx.search.results import trial_rows
 from vlx.search.session import Session
 from vlx.search.trial import ignore_report
@@ -82,5 +83,5 @@ def train_candidates(
         name, registry_tags = tracked.candidate
         folder = str(tracked.run.folder)
         candidates.append({"score": score, "seed": seed, "folder": folder, "name": name, "tags": registry_tags})
-        files.write_json(path, candidates)
+        write_json(path, candidates)
     return candidates
