@@ -15,9 +15,8 @@ def main(cfg: PretrainConfig, trial: tracking.Trial | None = None) -> float:
     check_pretrain(cfg)
     corpus = open_corpus(cfg)
     stem = f"pretrain-{cfg.model}-{workspace.options_hash(cfg.as_dict(), corpus.fingerprint)}"
-    title = f"{cfg.model} pre-trained on {cfg.task}" + (
-        f", {workspace.weights_label(cfg.weights)}" if cfg.weights else ""
-    )
+    start = f", {workspace.weights_label(cfg.weights)}" if cfg.weights else ""
+    title = f"{cfg.model} pre-trained on {cfg.task}{start}"
     with workspace.run_folder(Path(cfg.work_dir) / "runs", stem, resume=cfg.resume == "auto") as folder:
         with tracking.run(cfg, name=title, folder=folder, description=cfg.description, trial=trial) as run:
             result = pretrain(cfg, corpus, run, title=title)
