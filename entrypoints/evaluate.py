@@ -13,7 +13,7 @@ def main(cfg: EvaluateConfig) -> float:
     compared by; not a number where labels are not published."""
     corpus = recipes.corpus_of(cfg)
     with (
-        workspace.claim(Path(cfg.work_dir) / "runs", f"evaluate-{cfg.task}", resume=False) as folder,
+        workspace.run_folder(Path(cfg.work_dir) / "runs", f"evaluate-{cfg.task}", resume=False) as folder,
         tracking.run(cfg, name=f"evaluate {cfg.model}", folder=folder, description=cfg.description) as run,
     ):
         loaded, task = recipes.load_with_task(cfg.model, cfg.task, corpus)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vlx import checkpoints, tracking, workspace
 from vlx.config import ImportConfig, launch
-from vlx.workspace import write_json
+from vlx.files import write_json
 
 
 def main(cfg: ImportConfig) -> str | None:
@@ -14,7 +14,7 @@ def main(cfg: ImportConfig) -> str | None:
     loaded, sha256 = checkpoints.original(cfg), checkpoints.digest(Path(cfg.weights))
     name = cfg.name or f"vlx-{cfg.system.replace('_', '-')}-original"
     with (
-        workspace.claim(Path(cfg.work_dir) / "runs", f"import-{cfg.system}", resume=False) as folder,
+        workspace.run_folder(Path(cfg.work_dir) / "runs", f"import-{cfg.system}", resume=False) as folder,
         tracking.run(cfg, name=f"import {name}", folder=folder, description=cfg.description) as run,
     ):
         made = checkpoints.save(run.folder / "model", loaded.model, loaded.tokenizer, loaded.meta)

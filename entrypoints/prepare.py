@@ -5,7 +5,7 @@ from pathlib import Path
 
 from vlx import tracking, workspace
 from vlx.config import PrepareConfig, launch
-from vlx.corpora import doctor
+from vlx.corpora import validate
 from vlx.errors import CorpusError
 from vlx.training import recipes
 
@@ -17,7 +17,7 @@ def main(cfg: PrepareConfig) -> str:
     corpus = recipes.prepared(cfg)
     examples = corpus.manifest["examples"]
     with (
-        workspace.claim(Path(cfg.work_dir) / "runs", f"prepare-{corpus.path.name}", resume=False) as folder,
+        workspace.run_folder(Path(cfg.work_dir) / "runs", f"prepare-{corpus.path.name}", resume=False) as folder,
         tracking.run(cfg, name=f"prepare {corpus.path.name}", folder=folder, description=cfg.description) as run,
     ):
         counts = {f"corpus/{task}/{split}": count for task in examples for split, count in examples[task].items()}
@@ -25,12 +25,12 @@ def main(cfg: PrepareConfig) -> str:
         run.log_metrics({name: float(count) for name, count in counts.items()}, step=0)
         run.log_artifact(corpus.path / "manifest.json")
         run.set_tags({"vlx.data_fingerprint": corpus.fingerprint})
-        for title, figure in tracking.histogram_figures(doctor.measure(corpus)).items():
+        for title, figure in tracking.histogram_figures(validate.histograms(corpus)).items():
             run.log_figure(figure, f"figures/{title.replace(' ', '_')}.png")
-        findings = doctor.examine(corpus) if cfg.check else []
+        findings = validate.validate(corpus) if cfg.check else []
         if cfg.check:
-            report = doctor.table(findings, corpus)
-            run.log_text(report, "doctor.txt")
+            report = validate.table(findings, corpus)
+            run.log_text(report, "validation.txt")
             log.info("%s", report)
     log.info("%s: %s, fingerprint %s", corpus.path, examples, corpus.fingerprint)
     if findings and findings[0].serious:

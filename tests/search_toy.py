@@ -9,7 +9,7 @@ import os
 import time
 from pathlib import Path
 
-from vlx import search, tracking, workspace
+from vlx import files, search, tracking, workspace
 from vlx.config import DistillConfig, SearchConfig, launch
 
 STEPS = range(50, 501, 50)  # of evaluations, as spaces/distill.yaml asks for
@@ -23,7 +23,9 @@ def quality(cfg: DistillConfig) -> float:
 def main(cfg: DistillConfig, trial: tracking.Trial | None = None) -> float:
     number = trial.tags.get("vlx.trial", "") if trial else ""
     fault = os.environ.get("VLX_TOY", "").removesuffix(f" {number}")
-    with workspace.claim(Path(cfg.work_dir) / "runs", f"toy-{workspace.key(cfg.as_dict())}", resume=True) as folder:
+    with workspace.run_folder(
+        Path(cfg.work_dir) / "runs", f"toy-{workspace.options_hash(cfg.as_dict())}", resume=True
+    ) as folder:
         with tracking.run(cfg, name="toy", folder=folder, description="", trial=trial) as run:
             place = folder / "training" / "step"  # of a "checkpoint": a run that was killed goes on from it
             place.parent.mkdir(exist_ok=True)
@@ -43,7 +45,7 @@ def main(cfg: DistillConfig, trial: tracking.Trial | None = None) -> float:
             run.log_metrics({"model/latency_ms": 1 + cfg.temperature, "model/parameters": 100.0}, step=STEPS[-1])
             if trial and trial.publishes:
                 publish(run, folder, score)
-        workspace.write_json(folder / workspace.RESULT, {})
+        files.write_json(folder / workspace.RESULT_FILE, {})
     return score
 
 

@@ -14,7 +14,8 @@ from transformers import PretrainedConfig, PreTrainedModel
 from vlx import config, models, tasks
 from vlx.config import PRESETS, DistillConfig, FinetuneConfig, parse
 from vlx.corpora import scenes
-from vlx.corpora.formats import FORMATS, lxmert, oscar, vilbert, vle
+from vlx.corpora.formats import FORMATS
+from vlx.corpora.formats.annotations import lxmert, oscar, oscar_retrieval, vilbert, vle
 from vlx.errors import ConfigError
 from vlx.models import Head, Sizes
 from vlx.models.clip_vil import ClipVil, ClipVilConfig
@@ -78,17 +79,24 @@ def test_its_head_says_where_it_is_from(path: Path) -> None:
     assert found == ["COMMAND", "SOURCE", "PUBLISHED", "HARDWARE"]
 
 
+LXMERT = (lxmert.VQA_FILES, lxmert.GQA_FILES, lxmert.NLVR2_FILES, lxmert.PRETRAIN_FILES)
+OSCAR = {
+    "oscar-vqa": oscar.VQA_SPLITS,
+    "oscar-gqa": oscar.GQA_SPLITS,
+    "oscar-nlvr2": oscar.NLVR2_SPLITS,
+    "oscar-retrieval": (*oscar_retrieval.SPLITS, "test_1k"),
+}
+
+
 @every
 def test_its_splits_are_the_formats(path: Path) -> None:
     cfg = parsed(path)
     assert cfg.format in FORMATS or (cfg.format, cfg.task) == ("", "nlvr2") or path.stem.endswith("-tiny")
     named = [getattr(cfg, name, "") for name in ("train_split", "val_split", "test_split", "split")]
-    splits = {
-        "lxmert": lxmert.SPLITS.get({"pretrain": "lxmert"}.get(cfg.task, cfg.task), ()),
-        "vle": vle.SPLITS,
-        "vilbert": vilbert.SPLITS,
-    }
-    splits |= {"clip": splits["lxmert"], "oscar": {*oscar.FILES.get(cfg.format, ()), "test_1k"}, "": oscar.NLVR2}
+    task = lxmert.PRETRAIN_FILES.folder if cfg.task == "pretrain" else cfg.task
+    of_lxmert = {files.folder: files.splits for files in LXMERT}.get(task, ())
+    splits = {"lxmert": of_lxmert, "clip": of_lxmert, "vle": vle.SPLITS, "vilbert": vilbert.SPLITS}
+    splits |= {"oscar": OSCAR.get(cfg.format, ()), "": oscar.NLVR2_SPLITS}
     assert {one for name in named if name for one in name.split(",")} <= {*splits[cfg.format.split("-")[0]]}
 
 

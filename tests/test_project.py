@@ -25,9 +25,9 @@ from vlx.tools import link_env, ui
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (  # from the ground up: a module imports from its own floor and those below
-    {"vlx", "errors"},
+    {"vlx", "errors", "files", "registry"},
     {"config", "options", "pixel_options", "pretrain_options", "progress", "spaces", "tokenization", "workspace"},
-    {"models", "objectives"},
+    {"boxes", "models", "objectives"},
     {"corpora", "checkpoints", "tracking"},
     {"tasks"},
     {"training"},

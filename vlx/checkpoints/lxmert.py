@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vlx.checkpoints.oscar import original_name, read_weights
 from vlx.checkpoints.report import LoadReport, load_weights
-from vlx.corpora.formats.lxmert import convert_answer
+from vlx.corpora.formats.annotations.lxmert import convert_answer
 from vlx.errors import CheckpointError
 from vlx.models.lxmert import HEADS, REGION_HEADS, Lxmert, LxmertConfig, LxmertForPreTraining
 from vlx.objectives.pretraining import RATE

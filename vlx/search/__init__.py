@@ -21,7 +21,7 @@ from typing import Any
 import optuna
 import yaml
 
-from vlx import tracking, workspace
+from vlx import files, tracking, workspace
 from vlx.config import SearchConfig
 from vlx.errors import ConfigError, TrainingError, UserError
 from vlx.options import Config, keys_of
@@ -31,7 +31,7 @@ from vlx.tracking.store import process_tags
 
 log = logging.getLogger("vlx")
 COSTS = {"latency": "model/latency_ms", "parameters": "model/parameters"}  # metrics of a run
-NOT_IN_PRESET = workspace.NOT_IDENTITY | {"seed", "corpus", "source"}  # what `mlflow run` always passes
+NOT_IN_PRESET = workspace.UNHASHED_OPTIONS | {"seed", "corpus", "source"}  # what `mlflow run` always passes
 NOT_OF_WORKERS = {"workers", "promote", "description", "options"}
 REFRESH = 120.0  # seconds between two drawings of the figures
 LOOK = 2.0  # seconds between two looks at what other processes do
@@ -44,15 +44,15 @@ def run(cfg: SearchConfig, main: Callable[..., float], *, prepare: Prepare, scri
     """Lead the study of these options, or join who does; `script` starts workers. Returns the best score so far."""
     base = cfg.base()
     space = read_space(cfg.space or cfg.verb, base, keys_of(shlex.split(cfg.options)))
-    identity = workspace.key(base.as_dict(), cfg.verb, space.text, str(cfg.seeds), cfg.against)
-    name = cfg.study or f"{cfg.verb}-{workspace.key({}, identity, cfg.sampler, cfg.pruner)}"
+    identity = workspace.options_hash(base.as_dict(), cfg.verb, space.text, str(cfg.seeds), cfg.against)
+    name = cfg.study or f"{cfg.verb}-{workspace.options_hash({}, identity, cfg.sampler, cfg.pruner)}"
     if not re.fullmatch(r"[\w.-]+", name):
         raise ConfigError(f"study={name}: expected letters, digits, - _ . and nothing else.")
     folder = Path(cfg.work_dir) / "studies" / name
-    with workspace.hold(folder / "turn"):
+    with workspace.locked_folder(folder / "turn"):
         search = Search(cfg, base, space, studies.open_study(cfg, name, folder, identity), folder, main)
     with (folder / "lead").open("w") as lock:
-        while not (alone := workspace.locked(lock.fileno())) and not search.leader:
+        while not (alone := workspace.try_lock(lock.fileno())) and not search.leader:
             time.sleep(LOOK)  # the other process is about to lead
         if alone and ((folder / "journal.jsonl").is_file() or not search.leader or studies.is_dead(search.leader)):
             return search.lead(prepare, script)
@@ -120,7 +120,7 @@ class Search:
     def next_trial(self) -> bool:
         """Run a trial, if one more is wanted. Raises TrainingError if nothing but failures has been seen."""
         with ExitStack() as turn:
-            turn.enter_context(workspace.hold(self.folder / "turn"))
+            turn.enter_context(workspace.locked_folder(self.folder / "turn"))
             studies.reclaim(self.study)
             known = [row["state"] for row in studies.rows(self.study) if row["state"] != "killed"]
             budget = len(self.plan()) if self.cfg.sampler == "grid" else self.cfg.trials
@@ -156,7 +156,7 @@ class Search:
         except KeyboardInterrupt:
             raise SystemExit(130) from None  # to Optuna a failure; this trial is to begin again
         except Exception as error:
-            workspace.give_up(told.run.folder) if told.run else None
+            workspace.abandon(told.run.folder) if told.run else None
             trial.set_user_attr("note", f"{type(error).__name__}: {error}"[:300])
             if isinstance(error, tracking.Pruned):
                 log.info("trial %d is pruned, %s: %s", trial.number, error, title)
@@ -170,9 +170,9 @@ class Search:
 
     def mean(self, config: Any, told: tracking.Trial) -> float:
         """Over the seeds, each a run below the trial's; those that were done before a kill are not done again."""
-        stem = workspace.key(config.as_dict())
+        stem = workspace.options_hash(config.as_dict())
         with (
-            workspace.claim(self.folder / "trials", stem, resume=True) as place,
+            workspace.run_folder(self.folder / "trials", stem, resume=True) as place,
             tracking.run(config, name="", description="", folder=place, trial=told) as run,
         ):
             kept = place / "scores.json"
@@ -182,10 +182,10 @@ class Search:
                     one = tracking.Trial(run.uuid, f"seed {config.seed + number}", told.tags, lambda *_: None)
                     value = self.main(dataclasses.replace(config, seed=config.seed + number), one)
                     scores.append([value, {name: one.metrics.get(name, 0.0) for name in COSTS.values()}])
-                    workspace.write_json(kept, scores)
+                    files.write_json(kept, scores)
                 run.log_metrics(scores[number][1] | {"val/score": scores[number][0]}, step=number)
                 told.report(scores[number][0], number, number + 1 == self.cfg.seeds)
-            workspace.write_json(place / workspace.RESULT, scores)
+            files.write_json(place / workspace.RESULT_FILE, scores)
         return sum(value for value, _ in scores) / len(scores)
 
     def judge(self, trial: optuna.Trial, every: int, score: float, step: int, last: bool) -> None:
@@ -226,7 +226,7 @@ class Search:
     def promote(self, run: tracking.Run, best: dict[str, Any]) -> None:
         """Train the best settings with fresh seeds, register the best of these models, promote it if it is better."""
         config: Any = dataclasses.replace(self.base, **(self.space.fixed | best["settings"]))
-        kept = self.folder / f"fresh-{workspace.key(config.as_dict())}.json"
+        kept = self.folder / f"fresh-{workspace.options_hash(config.as_dict())}.json"
         tries = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else []
         lineage = {"study": self.study.study_name, "study_run": run.id, "study_trial": best["number"]}
         for seed in range(config.seed + self.cfg.seeds + len(tries), config.seed + self.cfg.seeds + FRESH):
@@ -236,7 +236,7 @@ class Search:
             if told.run is None or told.offer is None:
                 raise RuntimeError(f"{self.cfg.verb} registers no model.")
             tries.append([score, seed, str(told.run.folder), *told.offer])
-            workspace.write_json(kept, tries)
+            files.write_json(kept, tries)
         run.log_metrics({"search/fresh_mean": sum(each[0] for each in tries) / len(tries)}, step=best["number"])
         _, seed, folder, name, facts = max(tries, key=itemgetter(0))
         winner, about = dataclasses.replace(config, seed=seed), f"The best of {FRESH} seeds."

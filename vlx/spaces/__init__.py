@@ -15,7 +15,7 @@ from vlx.errors import ConfigError
 from vlx.options import Config, check_known, check_value, one_line
 
 SPACES = Path(__file__).parent
-NOT_SEARCHED = workspace.NOT_IDENTITY | {"task", "seed"}
+NOT_SEARCHED = workspace.UNHASHED_OPTIONS | {"task", "seed"}
 WORDS = ("low", "high", "log", "choices", "when")  # of an entry
 GRID = 5  # values of a range that sampler=grid tries
 Value = bool | int | float | str

@@ -12,7 +12,7 @@ from datasets import Dataset
 from vlx import checkpoints, models, tasks
 from vlx.config import PredictConfig
 from vlx.corpora import Example
-from vlx.corpora.formats import npz
+from vlx.corpora.formats.features import npz
 from vlx.corpora.pixels import canvas_of
 from vlx.errors import ConfigError
 from vlx.objectives.supervised import Batch, logits_of
@@ -71,7 +71,7 @@ def pictures_of(cfg: PredictConfig, meta: dict[str, Any]) -> tuple[list[str], Ca
 
 
 def given_regions(cfg: PredictConfig, names: Sequence[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Of the images by id in the corpus, or of .npz files (corpora.formats.npz)."""
+    """Of the images by id in the corpus, or of .npz files (corpora.formats.features.npz)."""
     if names:
         corpus = recipes.corpus_of(cfg)
         return {name: corpus.regions(name) for name in names}

@@ -183,7 +183,7 @@ def near(split: Split, groups: Groups, count: int) -> list[list[int]]:
     first = [members[0] for members in groups.members]
     names = [split.encoded[index].image_ids[0] for index in first]
     place = {name: number for number, name in enumerate(names)}
-    listed = [json.loads(split.examples[index]["extra"] or "{}").get("near") for index in first]
+    listed = [json.loads(split.examples[index]["extra"] or "{}").get("hard_negatives") for index in first]
     if any(listed):
         return [[place[name] for name in row or () if name in place][:count] for row in listed]
     means = torch.from_numpy(np.stack([split.corpus.regions(name)[0].mean(0, dtype=np.float32) for name in names]))

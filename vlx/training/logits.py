@@ -22,7 +22,7 @@ BATCH = 128
 
 def kept_logits(teacher: nn.Module, split: Split, folder: Path) -> np.ndarray:
     """[examples, A] fp16 of `folder`/logits-KEY; filled first unless the same teacher has read the same split."""
-    with workspace.hold(folder / f"logits-{key_of(teacher, split)}") as place:
+    with workspace.locked_folder(folder / f"logits-{key_of(teacher, split)}") as place:
         path = place / "logits.npy"
         if path.is_file():
             log.info("logits of the teacher: kept from an earlier run, %s.", path)

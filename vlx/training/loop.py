@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from vlx import tracking
 from vlx.config import TrainFields
 from vlx.errors import TrainingError
+from vlx.files import write_json
 from vlx.objectives import Objective
 from vlx.progress import meter
 from vlx.training.batching import TrainingData
@@ -24,7 +25,6 @@ from vlx.training.device import accelerator_for
 from vlx.training.optim import Group, Optim, Schedule, optimizers_of
 from vlx.training.reptile import Reptile
 from vlx.training.state import Progress, load_checkpoint, save_checkpoint, save_weights
-from vlx.workspace import write_json
 
 log = logging.getLogger("vlx")
 Batch = dict[str, Tensor]

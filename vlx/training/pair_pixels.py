@@ -38,7 +38,7 @@ class Canvases:
 
     def picture(self, image: str) -> Image.Image:
         """In its own mode, not decoded yet."""
-        data = self.corpus.picture(image)
+        data = self.corpus.image_bytes(image)
         if data is None:
             raise CorpusError(
                 f"{self.corpus.path}: image {image} has no picture, which this model reads. Prepare with pictures."
@@ -54,7 +54,7 @@ class Canvases:
 
     def size(self, image: str) -> Size:
         """On the canvas."""
-        width, height = self.corpus.size(image)
+        width, height = self.corpus.image_size(image)
         size = (width, height) if width and height else self.picture(image).size
         return resized(size, shortest=self.shortest, longest=self.longest)
 

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vlx.boxes import pixel_iou
 from vlx.corpora import Corpus
-from vlx.corpora.detections import overlaps
 from vlx.objectives.masking import exchange_regions, hide_regions
 from vlx.objectives.vilbert import draw_negatives
 from vlx.training.batching import epoch_batches, sorted_batches
@@ -86,8 +86,8 @@ class Regions:
         """ViLBERT, as its paper: cleared together with those that overlap it, which would give it away; its code leaves
         their features and miscounts the global region's mean. Box coordinates stay."""
         row = self.read(image, rng)
-        width, height = self.corpus.size(image)
-        grid = overlaps(row["boxes"], row["boxes"], (width, height) if width and height else ANY_SIZE)
+        width, height = self.corpus.image_size(image)
+        grid = pixel_iou(row["boxes"], row["boxes"], (width, height) if width and height else ANY_SIZE)
         hidden = hide_regions(grid, rng, share=self.share)
         cleared = hidden.zeroed | (hidden.covered & ~hidden.guessed)
         features = np.array(row["regions"])

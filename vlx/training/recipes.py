@@ -248,8 +248,8 @@ def obtain_teacher(cfg: DistillConfig, task: tasks.Task, corpus: Corpus) -> tupl
         same = given.meta.get("data_fingerprint") == corpus.fingerprint
         return given, read_result(Path(cfg.teacher).parent) if same else None  # measured here already
     own = teacher_config(cfg)
-    stem = f"{task.name}-{workspace.key(own.as_dict(), corpus.fingerprint)}"
-    with workspace.hold(Path(cfg.work_dir) / "teachers" / stem) as folder:
+    stem = f"{task.name}-{workspace.options_hash(own.as_dict(), corpus.fingerprint)}"
+    with workspace.locked_folder(Path(cfg.work_dir) / "teachers" / stem) as folder:
         result = read_result(folder)
         if result is None:
             name = f"teacher of {task.name}: {own.layers} layers, width {own.hidden_size}"

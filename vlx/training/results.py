@@ -13,11 +13,12 @@ from rich.table import Table
 
 from vlx import checkpoints, tracking
 from vlx.checkpoints import Loaded
+from vlx.files import write_json
 from vlx.tasks import Contrasting, Task
 from vlx.training.batching import Data, Split
 from vlx.training.evaluation import Cost, cost_of, is_at_chance, predict
 from vlx.training.loop import Best
-from vlx.workspace import RESULT, write_json
+from vlx.workspace import RESULT_FILE
 
 log = logging.getLogger("vlx")
 V = TypeVar("V")
@@ -160,12 +161,12 @@ def chance_warning(task: Task, split: Split, value: float) -> str:
 
 def finish(folder: Path, result: Result) -> None:
     """Mark the run in this folder as finished."""
-    write_json(folder / RESULT, asdict(result))
+    write_json(folder / RESULT_FILE, asdict(result))
 
 
 def read_result(folder: Path) -> Result | None:
     """The result of a finished run in this folder."""
-    path = folder / RESULT
+    path = folder / RESULT_FILE
     return Result(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
 
 

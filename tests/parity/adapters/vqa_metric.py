@@ -13,7 +13,8 @@ from vlx.tasks.vqa_metric import accuracy_of
 
 def check(case: Path) -> None:
     golden = json.loads(case.read_text(encoding="utf-8"))
-    assert json.loads((case.parent / "tables.json").read_text(encoding="utf-8")) == WORDS
+    tables = case.parent / "tables.json"
+    assert not tables.is_file() or json.loads(tables.read_text(encoding="utf-8")) == WORDS
     for one in golden["normalisation"]:
         assert normalize_word(one["input"]) == one["output"], one
     for one in golden["normalisation_stages"]:
