@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from vlx import corpora
-from vlx.corpora.formats.lxmert_tsv import DETECTED, LXMERT
+from vlx.corpora.formats.features.lxmert_tsv import DETECTED, LXMERT
 
 REGIONS, DIM, BATCH, ROUNDS, WORKERS = 36, 2048, 32, 60, 4
 ARRAYS = {**DETECTED, "boxes": "<f4", "features": "<f4"}

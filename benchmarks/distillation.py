@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 from matplotlib.figure import Figure
 from vlx.training.batching import Data, open_data
 
-from vlx import tasks, tracking, workspace
+from vlx import files, tasks, tracking, workspace
 from vlx.checkpoints import Loaded
 from vlx.config import DistillConfig, parse
 from vlx.training import recipes, results
@@ -73,7 +73,7 @@ def write_easy_vqa(folder: Path) -> Path:
             kind = "yes/no" if answer in ("yes", "no") else "other"
             about = {"qid": f"{split}-{place}", "image_name": f"{split}-{number}.png", "phrase_type": split}
             rows.append(about | {"question": question, "answer": answer, "answer_type": kind})
-    workspace.write_json(folder / "questions.json", rows)
+    files.write_json(folder / "questions.json", rows)
     return folder
 
 
@@ -129,7 +129,7 @@ def collect(bench: Bench, arms: Sequence[str], seeds: int, run: tracking.Run) ->
         if key not in kept:
             started = time.process_time()
             kept[key] = student_score(bench, arm, seed, run)
-            workspace.write_json(path, kept)
+            files.write_json(path, kept)
             took = f"{time.process_time() - started:.0f} s of processor"
             print(f"seed {seed}  {arm:14s} {kept[key]:.4f}  (teacher {teacher:.4f})  {took}", flush=True)
         run.log_metrics({f"test/{arm}": kept[key]}, step=seed)
@@ -188,7 +188,7 @@ def main() -> None:
     seeds, words = given.seeds or (5 if given.full else 1), [*([] if given.full else SMALL), *words]
     base = recipes.with_teacher(configured(given.data, words, Path(given.folder)))
     arms = [arm for arm in ARMS if arm in given.arms.split(",")]
-    place, bench = Path(given.folder) / f"{given.data}-{workspace.key(base.as_dict())}", opened(base)
+    place, bench = Path(given.folder) / f"{given.data}-{workspace.options_hash(base.as_dict())}", opened(base)
     with tracking.run(base, name=f"distillation on {given.data}", folder=place, description=__doc__ or "") as run:
         scores = collect(bench, arms, seeds, run)
         rows = table_of(scores)

@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # for the entry points
 from vlx.training.batching import open_split  # noqa: E402
 
 from entrypoints import distill  # noqa: E402
-from vlx import tasks, tracking, workspace  # noqa: E402
+from vlx import files, tasks, tracking, workspace  # noqa: E402
 from vlx.checkpoints import Loaded  # noqa: E402
 from vlx.config import DistillConfig, parse  # noqa: E402
 from vlx.training import evaluation, recipes  # noqa: E402
@@ -85,7 +85,7 @@ def collect(base: DistillConfig, arms: dict[str, dict[str, Any]], seeds: int, ru
             key = f"{arm}/{seed}"
             if key not in kept:
                 kept[key] = student_scores(dataclasses.replace(given, seed=seed, **own), arm, run)
-                workspace.write_json(path, kept)
+                files.write_json(path, kept)
                 print(f"seed {seed}  {arm:10s} {json.dumps(kept[key])}", flush=True)
             run.log_metrics({f"{MAIN}/{arm}": kept[key][MAIN]}, step=seed)
     found = {arm: {seed: kept[f"{arm}/{seed}"] for seed in range(seeds)} for arm in arms}
@@ -168,7 +168,7 @@ def main() -> None:
     os.environ.setdefault("MLFLOW_EXPERIMENT_NAME", "benchmark: distillation")
     base = parse(DistillConfig, [*COMMON, *SETS[given.data], f"--work_dir={given.folder}", *words])
     arms = {arm: ARMS[arm] | RATES.get(given.data, {}).get(arm, {}) for arm in ARMS if arm in given.arms.split(",")}
-    place = Path(given.folder) / f"{given.data}-{workspace.key(base.as_dict())}"
+    place = Path(given.folder) / f"{given.data}-{workspace.options_hash(base.as_dict())}"
     with tracking.run(base, name=f"dual encoders on {given.data}", folder=place, description=__doc__ or "") as run:
         speed = speed_up(base, given.pictures, given.repeats)
         run.log_metrics({f"scoring/{name}": value for name, value in speed.items()}, step=0)

@@ -111,8 +111,8 @@ def test_every_format_is_in_the_registry() -> None:
     assert set(formats.FORMATS) == set(corpora.FORMATS) >= {"nlvr2", "nlvr", "lxmert-vqa"}
 
 
-def test_formats_that_number_other_pictures_are_prepared_apart(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match="format vqa.gqa: COCO and Visual Genome number pictures differently"):
+def test_formats_that_number_other_images_are_prepared_apart(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match="format vqa.gqa: COCO and Visual Genome number images differently"):
         formats.prepare("vqa+gqa", tmp_path, tmp_path / "corpus")
     with pytest.raises(CorpusError, match="found no"):
         formats.prepare("vqa+refcoco+", tmp_path, tmp_path / "corpus")

@@ -11,7 +11,7 @@ import pytest
 
 from vlx import corpora
 from vlx.corpora import scenes
-from vlx.corpora.formats.nlvr import BOXES
+from vlx.corpora.formats.annotations.nlvr import BOXES
 from vlx.corpora.regions import detect
 from vlx.corpora.scenes import nlvr_contents as contents
 from vlx.corpora.scenes import nlvr_statements

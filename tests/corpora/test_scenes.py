@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vlx import corpora, tasks
-from vlx.corpora import doctor, scenes
+from vlx.corpora import scenes, validate
 from vlx.corpora.regions import detect
 from vlx.corpora.scenes.files import TASKS
 from vlx.corpora.scenes.pictures import COLOURS, DIFFICULTIES, SIDE, SIZES, Shape, draw_picture, render
@@ -216,7 +216,7 @@ def test_a_task_about_boxes_is_sound(task: str, difficulty: str, tmp_path: Path)
     assert {split: corpus.examples(task, split).num_rows for split in wanted} == dict(
         zip(wanted, (60, 100, 100), strict=True)
     )
-    assert not [finding for finding in doctor.examine(corpus) if finding.serious]
+    assert not [finding for finding in validate.validate(corpus) if finding.serious]
     pictures = [set(sum(corpus.examples(task, split)["image_ids"], [])) for split in wanted]
     assert not pictures[0] & pictures[1] and not pictures[0] & pictures[2] and not pictures[1] & pictures[2]
 
@@ -296,7 +296,7 @@ def test_a_task_whose_reader_holds_validation_out_is_sound(task: str, tmp_path: 
     wanted = tasks.load(task, corpus.answers(task)).splits
     counts = [corpus.examples(task, split).num_rows for split in wanted]
     assert counts[0] + counts[1] == 220 and counts[1] >= 15 and counts[2] == 100
-    assert not [finding for finding in doctor.examine(corpus) if finding.serious]
+    assert not [finding for finding in validate.validate(corpus) if finding.serious]
     pixels = [
         {tuple(map(corpus.picture, row["image_ids"])) for row in corpus.examples(task, split)}
         for split in (wanted[0], wanted[2])
@@ -314,7 +314,7 @@ def test_the_text_of_a_question_of_vqa_rad_does_not_give_its_answer_away() -> No
 def test_visual_genomes_questions_have_as_much_validation_as_their_format_takes(tmp_path: Path) -> None:
     corpus = scenes.build(tmp_path / "corpus", task="genome_qa", size=40)
     assert corpus.manifest["examples"] == {"genome_qa": {"train": 40, "val": 5_000}}
-    assert not [finding for finding in doctor.examine(corpus) if finding.serious]
+    assert not [finding for finding in validate.validate(corpus) if finding.serious]
     images = [{image for (image,) in corpus.examples("genome_qa", split)["image_ids"]} for split in ("train", "val")]
     assert not images[0] & images[1]
     known = defaultdict(Counter)

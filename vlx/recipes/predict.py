@@ -12,7 +12,7 @@ from vlx import checkpoints, tasks
 from vlx.checkpoints import Loaded
 from vlx.config import PredictConfig
 from vlx.corpora import Corpus, Example
-from vlx.corpora.formats import npz
+from vlx.corpora.formats.features import npz
 from vlx.errors import ConfigError
 from vlx.inputs.dataset import TaskDataset
 from vlx.inputs.regions import InMemoryRegions

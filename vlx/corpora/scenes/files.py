@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vlx.corpora.formats.vilbert import GENOME_VAL
+from vlx.corpora.formats.annotations.vilbert import GENOME_VAL
 from vlx.corpora.scenes import captions, nlvr_files, questions, statements
 from vlx.corpora.scenes import lxmert_files as lxmert
 from vlx.corpora.scenes import vilbert_files as vilbert

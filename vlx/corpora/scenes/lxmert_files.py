@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from vlx.corpora.answers import get_score
-from vlx.corpora.formats.lxmert import convert_answer
+from vlx.corpora.formats.annotations.lxmert import convert_answer
 from vlx.corpora.regions import DETECTOR
 from vlx.corpora.scenes import captions, questions
 from vlx.corpora.scenes.pictures import COLOURS, SHAPES, SIDE, Picture

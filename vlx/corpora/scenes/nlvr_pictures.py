@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from vlx.corpora.formats.nlvr import BOXES, PICTURE_SIZE
+from vlx.corpora.formats.annotations.nlvr import BOXES, IMAGE_SIZE
 
 SIDE = 100  # pixels of a box
 GROUND, BETWEEN = (211, 211, 211), (128, 128, 128)  # of the boxes, and between them
@@ -113,7 +113,7 @@ def stamp(shape: str, size: int) -> Image.Image:
 
 def render(boxes: Boxes) -> Image.Image:
     """[400,100] pixels, the three boxes where NLVR has them."""
-    image = Image.new("RGB", PICTURE_SIZE, BETWEEN)
+    image = Image.new("RGB", IMAGE_SIZE, BETWEEN)
     for corners, box in zip(BOXES, boxes, strict=True):
         image.paste(GROUND, corners)
         for item in box:
