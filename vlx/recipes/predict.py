@@ -19,7 +19,8 @@ from vlx.inputs.regions import InMemoryRegions
 from vlx.models.spec import load_spec
 from vlx.objectives.supervised import logits_of
 from vlx.recipes.build import check_task
-from vlx.recipes.data import image_input, open_corpus
+from vlx.recipes.corpus import open_corpus
+from vlx.recipes.data import image_input
 from vlx.tasks.base import Task
 
 
