@@ -11,9 +11,8 @@ import pytest
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
-from vlx import config, models, tasks
+from vlx import config, models, synthetic, tasks
 from vlx.config import PRESETS, DistillConfig, FinetuneConfig, parse
-from vlx.corpora import scenes
 from vlx.corpora.formats import FORMATS, lxmert, oscar, vilbert, vle
 from vlx.errors import ConfigError
 from vlx.models import Head, Sizes
@@ -198,7 +197,7 @@ def test_training_on_pixels_is_refused_in_one_line_where_it_is_not_there_yet(cfg
 
 
 def test_splits_joined_by_commas_are_one_after_the_other(tmp_path: Path) -> None:
-    corpus = scenes.build(tmp_path / "made", size=20)
+    corpus = synthetic.build(tmp_path / "made", size=20)
     test1, dev = (corpus.examples("nlvr2", name)["identifier"][:] for name in ("test1", "dev"))
     assert examples_of(corpus, "nlvr2", "test1,dev")["identifier"][:] == [*test1, *dev]
     cfg = FinetuneConfig(train_split="dev,test1", val_split="train", test_split="dev")

@@ -13,8 +13,7 @@ import pytest
 from torch import Tensor
 
 from tests.training.toy import config, setting
-from vlx import tasks
-from vlx.corpora import scenes
+from vlx import synthetic, tasks
 from vlx.tasks.retrieval import RETRIEVAL
 from vlx.training import evaluation
 from vlx.training.batching import Split, open_split
@@ -68,7 +67,7 @@ def retrieval(folder: Path, system: str = "oscar") -> tuple:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("toy")
     setting(folder, config())
-    scenes.build(folder / "captions", task="retrieval", size=40)
+    synthetic.build(folder / "captions", task="retrieval", size=40)
     return folder
 
 

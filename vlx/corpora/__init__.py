@@ -12,17 +12,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vlx import __version__, workspace
-from vlx.corpora import doctor, scenes
+from vlx import __version__, synthetic, workspace
+from vlx.corpora import doctor
 from vlx.corpora.formats import FORMATS, find, prepare
 from vlx.corpora.formats.files import members
 from vlx.corpora.store import FORMAT, Corpus, Example
 from vlx.errors import CorpusError
 
-__all__ = ["FORMATS", "Corpus", "Example", "doctor", "fetch", "open", "prepare", "scenes"]
+__all__ = ["FORMATS", "Corpus", "Example", "doctor", "fetch", "open", "prepare"]
 
 open = Corpus  # corpora.open(path)
-SCENES = "scenes"
+SYNTHETIC = "synthetic"
 OWN_FORMATS = {"retrieval": "coco-captions", "snli_ve": "snli-ve", "vqa_rad": "vqa-rad"}  # of tasks otherwise named
 
 
@@ -32,8 +32,8 @@ def fetch(
 ) -> Corpus:  # fmt: skip
     """The corpus a user asks for, prepared first if it is not there yet.
 
-    source: a folder of official files of a format; else corpus: "scenes" or the path of a prepared corpus.
-    task: which the corpus must hold; empty: any. size, seed, difficulty: of "scenes".
+    source: a folder of official files of a format; else corpus: "synthetic" or the path of a prepared corpus.
+    task: which the corpus must hold; empty: any. size, seed, difficulty: of "synthetic".
     """
     kept = Path(work_dir) / "corpora"
     if source:
@@ -42,13 +42,13 @@ def fetch(
         state = {str(path.relative_to(source)): [path.stat().st_size, path.stat().st_mtime_ns] for path in files}
         name = f"{format}-{key(state | {'dtype': dtype, 'detector': detector})}"
         found = open_or_make(kept / name, partial(prepare, format, source, dtype=dtype, detector=detector))
-    elif corpus != SCENES:
+    elif corpus != SYNTHETIC:
         found = open(corpus)
-    elif task not in scenes.TASKS:
+    elif task not in synthetic.TASKS:
         raise CorpusError(f"task {task}: no built-in corpus. Give --source=<folder of the official {task} files>.")
     else:
         scene: dict[str, Any] = {"task": task, "seed": seed, "size": size, "difficulty": difficulty}
-        found = open_or_make(kept / f"{SCENES}-{key(scene)}", partial(scenes.build, **scene))
+        found = open_or_make(kept / f"{SYNTHETIC}-{key(scene)}", partial(synthetic.build, **scene))
     if task:
         found.splits(task)  # CorpusError if it has none of this task
     return found

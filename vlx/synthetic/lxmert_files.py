@@ -11,9 +11,9 @@ import numpy as np
 from vlx.corpora.answers import get_score
 from vlx.corpora.formats.lxmert import convert_answer
 from vlx.corpora.regions import DETECTOR
-from vlx.corpora.scenes import captions, questions
-from vlx.corpora.scenes.pictures import COLOURS, SHAPES, SIDE, Picture
-from vlx.corpora.scenes.records import PICTURES_OF_A_PART, Record, write_json
+from vlx.synthetic import captions, questions
+from vlx.synthetic.pictures import COLOURS, SHAPES, SIDE, Picture
+from vlx.synthetic.records import PICTURES_OF_A_PART, Record, write_json
 
 SPLITS = ("mscoco_train", "mscoco_minival")
 PICTURES = ("train2014", "val2014")  # of the splits, in COCO's names

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from functools import partial
 
-from vlx.corpora.scenes.pictures import COLOURS, NUMBERS, Difficulty, Noun, Picture, draw_pictures
+from vlx.synthetic.pictures import COLOURS, NUMBERS, Difficulty, Noun, Picture, draw_pictures
 
 PAIRS, SENTENCES = 4, 5  # of a set
 TRIES = 60  # statements drawn of one kind before another kind is tried

@@ -3,7 +3,7 @@
 import random
 from typing import NamedTuple
 
-from vlx.corpora.scenes.pictures import COLOURS, NUMBERS, SHAPES, Noun, Picture, Shape, name_of
+from vlx.synthetic.pictures import COLOURS, NUMBERS, SHAPES, Noun, Picture, Shape, name_of
 
 CAPTIONS = 5  # of a picture, as in COCO
 WHERE = (("on the left", "in the middle", "on the right"), ("at the top", "in the middle", "at the bottom"))

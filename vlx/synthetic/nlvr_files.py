@@ -7,10 +7,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from vlx.corpora.scenes.nlvr_pictures import Boxes, draw_boxes, render, shuffled
-from vlx.corpora.scenes.nlvr_statements import claim, makers
-from vlx.corpora.scenes.pictures import PARTS, Difficulty, add_file, png
-from vlx.corpora.scenes.records import PICTURES_OF_A_PART, Record, write_lines
+from vlx.synthetic.nlvr_pictures import Boxes, draw_boxes, render, shuffled
+from vlx.synthetic.nlvr_statements import claim, makers
+from vlx.synthetic.pictures import PARTS, Difficulty, add_file, png
+from vlx.synthetic.records import PICTURES_OF_A_PART, Record, write_lines
 
 PICTURES, SENTENCES = 4, 5  # of a set
 TOWERS = 0.47  # share of the sets that show towers, as published

@@ -6,19 +6,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vlx import corpora, tasks
-from vlx.corpora import doctor, scenes
+from vlx import corpora, synthetic, tasks
+from vlx.corpora import doctor
 from vlx.corpora.regions import detect
-from vlx.corpora.scenes.files import TASKS
-from vlx.corpora.scenes.pictures import COLOURS, DIFFICULTIES, SIDE, SIZES, Shape, draw_picture, render
-from vlx.corpora.scenes.statements import KINDS
+from vlx.synthetic.files import TASKS
+from vlx.synthetic.pictures import COLOURS, DIFFICULTIES, SIDE, SIZES, Shape, draw_picture, render
+from vlx.synthetic.statements import KINDS
 
 SIZE = 400
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> corpora.Corpus:
-    return scenes.build(tmp_path_factory.mktemp("scenes") / "corpus", size=SIZE)
+    return synthetic.build(tmp_path_factory.mktemp("scenes") / "corpus", size=SIZE)
 
 
 def test_sizes_and_names_are_nlvr2s(corpus: corpora.Corpus) -> None:
@@ -44,13 +44,13 @@ def test_every_sentence_is_true_of_two_of_its_four_pairs(corpus: corpora.Corpus)
 
 def test_the_same_seed_gives_the_same_corpus_and_another_another(corpus: corpora.Corpus, tmp_path: Path) -> None:
     random.seed(3), np.random.seed(3)  # what others did to the global generators does not count
-    assert scenes.build(tmp_path / "again", size=SIZE).fingerprint == corpus.fingerprint
-    assert scenes.build(tmp_path / "other", size=SIZE, seed=1).fingerprint != corpus.fingerprint
+    assert synthetic.build(tmp_path / "again", size=SIZE).fingerprint == corpus.fingerprint
+    assert synthetic.build(tmp_path / "other", size=SIZE, seed=1).fingerprint != corpus.fingerprint
     assert sorted(path.name for path in tmp_path.iterdir()) == ["again", "other"]
 
 
 def test_a_smaller_corpus_is_the_beginning_of_a_larger_one(corpus: corpora.Corpus, tmp_path: Path) -> None:
-    small = scenes.build(tmp_path / "small", size=40).examples("nlvr2", "train")
+    small = synthetic.build(tmp_path / "small", size=40).examples("nlvr2", "train")
     assert list(small) == list(corpus.examples("nlvr2", "train").select(range(40)))
 
 
@@ -79,7 +79,7 @@ def test_regions_are_what_the_detector_sees_in_the_stored_pictures(corpus: corpo
 @pytest.mark.parametrize("difficulty", DIFFICULTIES)
 def test_every_difficulty_has_its_shapes_and_kinds(difficulty: str, tmp_path: Path) -> None:
     level = DIFFICULTIES[difficulty]
-    corpus = scenes.build(tmp_path / difficulty, size=600, difficulty=difficulty)
+    corpus = synthetic.build(tmp_path / difficulty, size=600, difficulty=difficulty)
     rows = corpus.examples("nlvr2", "train")
     kinds = Counter(rows["category"])
     assert set(kinds) == {kind for kind, share in zip(KINDS, level.kinds, strict=True) if share}
@@ -141,7 +141,7 @@ def test_sentences_mean_what_they_say(kind: str, claims: dict[str, bool]) -> Non
 
 
 def test_sources_are_official_files(tmp_path: Path) -> None:
-    scenes.write_sources(tmp_path, task="nlvr2", seed=0, size=20, difficulty="normal")
+    synthetic.write_sources(tmp_path, task="nlvr2", seed=0, size=20, difficulty="normal")
     names = {"train.json", "dev.json", "test1.json", "images.tar", "nlvr2_components-v1_feats.pt"}
     assert {path.name for path in tmp_path.iterdir()} == names
     line = json.loads((tmp_path / "train.json").read_text().splitlines()[0])
@@ -211,7 +211,7 @@ BOXED = ("visual7w", "guesswhat", "guesswhat_pointing", "vcr_q2a", "vcr_qa2r")
 @pytest.mark.parametrize("task", BOXED)
 @pytest.mark.parametrize("difficulty", ["easy", "hard"])
 def test_a_task_about_boxes_is_sound(task: str, difficulty: str, tmp_path: Path) -> None:
-    corpus = scenes.build(tmp_path / "corpus", task=task, size=60, difficulty=difficulty)
+    corpus = synthetic.build(tmp_path / "corpus", task=task, size=60, difficulty=difficulty)
     wanted = tasks.load(task).splits
     assert {split: corpus.examples(task, split).num_rows for split in wanted} == dict(
         zip(wanted, (60, 100, 100), strict=True)
@@ -223,7 +223,7 @@ def test_a_task_about_boxes_is_sound(task: str, difficulty: str, tmp_path: Path)
 
 @pytest.mark.parametrize("task", BOXED)
 def test_every_box_is_a_region(task: str, tmp_path: Path) -> None:
-    corpus = scenes.build(tmp_path / "corpus", task=task, size=60)
+    corpus = synthetic.build(tmp_path / "corpus", task=task, size=60)
     for row in corpus.examples(task, "train"):
         regions = {tuple(box) for box in (corpus.regions(row["image_ids"][0])[1] * 64).round().tolist()}
         assert regions.issuperset(tuple(box) for box in (np.array(row["boxes"]) * 64).round().tolist())
@@ -232,7 +232,7 @@ def test_every_box_is_a_region(task: str, tmp_path: Path) -> None:
 def test_the_text_alone_does_not_tell_the_right_choice(tmp_path: Path) -> None:
     """Where the right one lies among its like; and of VCR the most likely choice by how often each word is right."""
     for task in ("visual7w", "guesswhat_pointing", "vcr_q2a", "vcr_qa2r"):
-        rows = scenes.build(tmp_path / task, task=task, size=1_200).examples(task, "train")
+        rows = synthetic.build(tmp_path / task, task=task, size=1_200).examples(task, "train")
         assert max(Counter(rows["label"]).values()) < 0.4 * 1_200, task
         if task.startswith("vcr"):
             right, given = Counter(), Counter()
@@ -292,7 +292,7 @@ def test_one_choice_is_true_of_the_picture() -> None:
 
 @pytest.mark.parametrize("task", ["nlvr", "vqa_rad"])
 def test_a_task_whose_reader_holds_validation_out_is_sound(task: str, tmp_path: Path) -> None:
-    corpus = scenes.build(tmp_path / "corpus", task=task, size=120)
+    corpus = synthetic.build(tmp_path / "corpus", task=task, size=120)
     wanted = tasks.load(task, corpus.answers(task)).splits
     counts = [corpus.examples(task, split).num_rows for split in wanted]
     assert counts[0] + counts[1] == 220 and counts[1] >= 15 and counts[2] == 100
@@ -312,7 +312,7 @@ def test_the_text_of_a_question_of_vqa_rad_does_not_give_its_answer_away() -> No
 
 
 def test_visual_genomes_questions_have_as_much_validation_as_their_format_takes(tmp_path: Path) -> None:
-    corpus = scenes.build(tmp_path / "corpus", task="genome_qa", size=40)
+    corpus = synthetic.build(tmp_path / "corpus", task="genome_qa", size=40)
     assert corpus.manifest["examples"] == {"genome_qa": {"train": 40, "val": 5_000}}
     assert not [finding for finding in doctor.examine(corpus) if finding.serious]
     images = [{image for (image,) in corpus.examples("genome_qa", split)["image_ids"]} for split in ("train", "val")]
@@ -325,7 +325,7 @@ def test_visual_genomes_questions_have_as_much_validation_as_their_format_takes(
 
 def test_texts_to_pre_train_on_have_pictures_regions_with_classes_and_answers(tmp_path: Path) -> None:
     """The classes are told from the pixels; the drawing knows the truth."""
-    corpus = scenes.build(tmp_path / "made", task="pretrain", size=150)
+    corpus = synthetic.build(tmp_path / "made", task="pretrain", size=150)
     rows = corpus.examples("pretrain", "mscoco_train")
     assert set(rows["category"]) == {"mscoco", "vg", "vqa", "gqa"} and len(rows) == 150
     table = corpus.answers("pretrain")

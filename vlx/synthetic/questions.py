@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from vlx.corpora.scenes.pictures import COLOURS, NUMBERS, SHAPES, SIDE, Noun, Picture, name_of
+from vlx.synthetic.pictures import COLOURS, NUMBERS, SHAPES, SIDE, Noun, Picture, name_of
 
 ANNOTATORS = 10
 AGREEMENT = 0.88  # how likely an annotator gives the right answer; the others say what else one might

@@ -4,10 +4,10 @@ import random
 from collections.abc import Callable
 from functools import partial
 
-from vlx.corpora.scenes import nlvr_contents as contents
-from vlx.corpora.scenes.nlvr_contents import Content, height, of_colour, one_of, pairs
-from vlx.corpora.scenes.nlvr_pictures import HIGHEST, MOST, Box, Boxes
-from vlx.corpora.scenes.nlvr_words import Quantity, colour_of, noun, number, pick, place, quantity, thing
+from vlx.synthetic import nlvr_contents as contents
+from vlx.synthetic.nlvr_contents import Content, height, of_colour, one_of, pairs
+from vlx.synthetic.nlvr_pictures import HIGHEST, MOST, Box, Boxes
+from vlx.synthetic.nlvr_words import Quantity, colour_of, noun, number, pick, place, quantity, thing
 
 Claim = tuple[str, Callable[[Boxes], bool]]
 Maker = Callable[[random.Random], Claim]

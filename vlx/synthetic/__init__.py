@@ -14,11 +14,11 @@ import torch
 
 from vlx.corpora.formats import prepare
 from vlx.corpora.regions import DETECTOR
-from vlx.corpora.scenes.files import TASKS
-from vlx.corpora.scenes.pictures import DIFFICULTIES, PARTS, add_picture
 from vlx.corpora.store import Corpus
 from vlx.corpora.writer import scratch
 from vlx.progress import meter
+from vlx.synthetic.files import TASKS
+from vlx.synthetic.pictures import DIFFICULTIES, PARTS, add_picture
 
 HELD_OUT_SHARE, HELD_OUT_LEAST = 10, 100  # validation and test: a tenth of train, at least 100 examples
 

@@ -9,17 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vlx import corpora
-from vlx.corpora import scenes
+from vlx import corpora, synthetic
 from vlx.corpora.formats.nlvr import BOXES
 from vlx.corpora.regions import detect
-from vlx.corpora.scenes import nlvr_contents as contents
-from vlx.corpora.scenes import nlvr_statements
-from vlx.corpora.scenes.nlvr_files import draw_set
-from vlx.corpora.scenes.nlvr_pictures import COLOURS, SIDE, Box, Boxes, Item, draw_boxes, gap, render, shuffled
-from vlx.corpora.scenes.nlvr_statements import OF_SCATTER, OF_TOWERS, claim
-from vlx.corpora.scenes.nlvr_words import NUMBERS
-from vlx.corpora.scenes.pictures import DIFFICULTIES, PARTS
+from vlx.synthetic import nlvr_contents as contents
+from vlx.synthetic import nlvr_statements
+from vlx.synthetic.nlvr_files import draw_set
+from vlx.synthetic.nlvr_pictures import COLOURS, SIDE, Box, Boxes, Item, draw_boxes, gap, render, shuffled
+from vlx.synthetic.nlvr_statements import OF_SCATTER, OF_TOWERS, claim
+from vlx.synthetic.nlvr_words import NUMBERS
+from vlx.synthetic.pictures import DIFFICULTIES, PARTS
 
 HARD = DIFFICULTIES["hard"]
 
@@ -159,7 +158,7 @@ def test_a_sentence_is_true_of_two_of_the_four_pictures_of_its_set() -> None:
 
 
 def test_files_are_the_official_ones_and_text_alone_says_nothing(tmp_path: Path) -> None:
-    scenes.write_sources(tmp_path, task="nlvr", seed=0, size=20, difficulty="hard")
+    synthetic.write_sources(tmp_path, task="nlvr", seed=0, size=20, difficulty="hard")
     assert {path.name for path in tmp_path.iterdir()} == {"train", "dev"}
     lines = [json.loads(line) for line in (tmp_path / "dev" / "dev.json").read_text().splitlines()]
     assert set(lines[0]) == {"identifier", "sentence", "label", "directory"} and len(lines) == 100

@@ -5,8 +5,8 @@ import random
 from itertools import groupby
 from pathlib import Path
 
-from vlx.corpora.scenes.pictures import COLOURS, SHAPES, SIDE, SIZES, Noun, Picture, Shape, name_of
-from vlx.corpora.scenes.records import PICTURES_OF_A_PART, Record, write_json, write_lines
+from vlx.synthetic.pictures import COLOURS, SHAPES, SIDE, SIZES, Noun, Picture, Shape, name_of
+from vlx.synthetic.records import PICTURES_OF_A_PART, Record, write_json, write_lines
 
 CHOICES = 4  # of a question
 ROUNDS = 4  # questions of a dialogue at most

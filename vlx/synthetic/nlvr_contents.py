@@ -4,8 +4,8 @@ import random
 from collections.abc import Callable
 from typing import NamedTuple
 
-from vlx.corpora.scenes.nlvr_pictures import COLOURS, HIGHEST, MOST, Box
-from vlx.corpora.scenes.nlvr_words import colour_of, noun, number, on_edge, pick, quantity, run, thing, touch
+from vlx.synthetic.nlvr_pictures import COLOURS, HIGHEST, MOST, Box
+from vlx.synthetic.nlvr_words import colour_of, noun, number, on_edge, pick, quantity, run, thing, touch
 
 
 class Content(NamedTuple):

@@ -10,11 +10,11 @@ from typing import NamedTuple
 import numpy as np
 
 from vlx.corpora.formats.vilbert import GENOME_VAL
-from vlx.corpora.scenes import captions, nlvr_files, questions, statements
-from vlx.corpora.scenes import lxmert_files as lxmert
-from vlx.corpora.scenes import vilbert_files as vilbert
-from vlx.corpora.scenes.pictures import PARTS, SHAPES, SIDE, Difficulty, Picture, draw_pictures
-from vlx.corpora.scenes.records import PICTURES_OF_A_PART, Record, write_json, write_lines
+from vlx.synthetic import captions, nlvr_files, questions, statements
+from vlx.synthetic import lxmert_files as lxmert
+from vlx.synthetic import vilbert_files as vilbert
+from vlx.synthetic.pictures import PARTS, SHAPES, SIDE, Difficulty, Picture, draw_pictures
+from vlx.synthetic.records import PICTURES_OF_A_PART, Record, write_json, write_lines
 
 Drawn = tuple[dict[str, Picture], list[Record]]  # pictures of a set by id, and what is said of them
 

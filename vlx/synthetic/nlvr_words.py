@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from vlx.corpora.scenes.nlvr_pictures import COLOURS, SHAPES, SIDE, SIZES, Box, Item, gap
+from vlx.synthetic.nlvr_pictures import COLOURS, SHAPES, SIDE, SIZES, Box, Item, gap
 
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven")
 SIZE_WORDS = dict(zip(("small", "medium", "big"), SIZES, strict=True))
