@@ -1,7 +1,10 @@
+"""The built-in corpus: reproducible from its seed, true of its images, and no text gives its label away."""
+
 import json
 import random
 from collections import Counter, defaultdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,19 +12,19 @@ import pytest
 from vlx import corpora, synthetic, tasks
 from vlx.corpora import doctor
 from vlx.corpora.regions import detect
-from vlx.synthetic.files import TASKS
-from vlx.synthetic.pictures import COLOURS, DIFFICULTIES, SIDE, SIZES, Shape, draw_picture, render
-from vlx.synthetic.statements import KINDS
+from vlx.synthetic.images import COLOURS, DIFFICULTIES, IMAGE_SIZE, SHAPES, SIZES, Shape, generate_image, render
+from vlx.synthetic.nlvr2_statements import MAKERS
+from vlx.synthetic.records import SetRequest
 
 SIZE = 400
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> corpora.Corpus:
-    return synthetic.build(tmp_path_factory.mktemp("scenes") / "corpus", size=SIZE)
+    return synthetic.build(tmp_path_factory.mktemp("synthetic") / "corpus", size=SIZE)
 
 
-def test_sizes_and_names_are_nlvr2s(corpus: corpora.Corpus) -> None:
+def test_splits_have_the_sizes_and_names_of_nlvr2(corpus: corpora.Corpus) -> None:
     assert {split: corpus.examples("nlvr2", split).num_rows for split in corpus.splits("nlvr2")} == {
         "train": SIZE,
         "dev": 100,
@@ -42,11 +45,12 @@ def test_every_sentence_is_true_of_two_of_its_four_pairs(corpus: corpora.Corpus)
         assert all(len(group) == 1 for group in sentences.values())
 
 
-def test_the_same_seed_gives_the_same_corpus_and_another_another(corpus: corpora.Corpus, tmp_path: Path) -> None:
-    random.seed(3), np.random.seed(3)  # what others did to the global generators does not count
-    assert synthetic.build(tmp_path / "again", size=SIZE).fingerprint == corpus.fingerprint
+def test_a_seed_gives_one_corpus_and_a_different_seed_a_different_one(corpus: corpora.Corpus, tmp_path: Path) -> None:
+    random.seed(3)  # the state of the global generators has no effect
+    np.random.seed(3)
+    assert synthetic.build(tmp_path / "equal", size=SIZE).fingerprint == corpus.fingerprint
     assert synthetic.build(tmp_path / "other", size=SIZE, seed=1).fingerprint != corpus.fingerprint
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["again", "other"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["equal", "other"]
 
 
 def test_a_smaller_corpus_is_the_beginning_of_a_larger_one(corpus: corpora.Corpus, tmp_path: Path) -> None:
@@ -54,48 +58,47 @@ def test_a_smaller_corpus_is_the_beginning_of_a_larger_one(corpus: corpora.Corpu
     assert list(small) == list(corpus.examples("nlvr2", "train").select(range(40)))
 
 
-def test_no_picture_is_in_two_splits(corpus: corpora.Corpus) -> None:
+def test_no_image_is_in_two_splits(corpus: corpora.Corpus) -> None:
     pixels = defaultdict(set)
     for split in corpus.splits("nlvr2"):
         for row in corpus.examples("nlvr2", split):
             for image in row["image_ids"]:
-                picture = corpus.image(image)
-                assert picture is not None and picture.size == (64, 64)
-                pixels[split].add(np.where(np.ptp(np.asarray(picture), 2, keepdims=True) > 0, picture, 0).tobytes())
+                rendered = corpus.image(image)
+                assert rendered is not None and rendered.size == (64, 64)
+                is_shape = np.ptp(np.asarray(rendered), 2, keepdims=True) > 0  # the background is grey
+                pixels[split].add(np.where(is_shape, rendered, 0).tobytes())
     assert not pixels["train"] & pixels["dev"] and not pixels["train"] & pixels["test1"]
     assert not pixels["dev"] & pixels["test1"]
 
 
-def test_regions_are_what_the_detector_sees_in_the_stored_pictures(corpus: corpora.Corpus) -> None:
+def test_regions_are_those_that_the_detector_finds_in_the_stored_images(corpus: corpora.Corpus) -> None:
     for row in corpus.examples("nlvr2", "dev").select(range(8)):
         for image in row["image_ids"]:
-            picture = corpus.image(image)
-            assert picture is not None
-            features, boxes = detect(picture)
+            rendered = corpus.image(image)
+            assert rendered is not None
+            features, boxes = detect(rendered)
             assert np.array_equal(corpus.regions(image)[0], features.astype(np.float16))
             assert np.array_equal(corpus.regions(image)[1], boxes)
 
 
 @pytest.mark.parametrize("difficulty", DIFFICULTIES)
-def test_every_difficulty_has_its_shapes_and_kinds(difficulty: str, tmp_path: Path) -> None:
+def test_every_difficulty_has_its_numbers_of_shapes_and_kinds_of_statements(difficulty: str, tmp_path: Path) -> None:
     level = DIFFICULTIES[difficulty]
     corpus = synthetic.build(tmp_path / difficulty, size=600, difficulty=difficulty)
     rows = corpus.examples("nlvr2", "train")
     kinds = Counter(rows["category"])
-    assert set(kinds) == {kind for kind, share in zip(KINDS, level.kinds, strict=True) if share}
+    assert set(kinds) == {kind for kind, weight in zip(MAKERS, level.statement_weights, strict=True) if weight}
     counts = {corpus.num_regions(image) for images in rows["image_ids"] for image in images}
-    assert counts == set(range(level.shapes[0], level.shapes[1] + 1))
+    assert counts == set(range(level.num_shapes[0], level.num_shapes[1] + 1))
 
 
-def test_the_detector_counts_every_shape_it_is_drawn(tmp_path: Path) -> None:
+def test_the_detector_finds_every_shape_that_does_not_overlap() -> None:
     rng = random.Random(0)
     for _ in range(50):
-        picture = draw_picture(rng, DIFFICULTIES["hard"]._replace(overlap=0))
-        features, boxes = detect(render(picture, 220))
-        assert len(features) == len(picture)
-        assert Counter(tuple((features[:, :3] * 255).round().astype(int)[i]) for i in range(len(features))) == Counter(
-            COLOURS[shape.colour] for shape in picture
-        )
+        shapes = generate_image(rng, DIFFICULTIES["hard"]._replace(max_shift=0))
+        features, _ = detect(render(shapes, 220))
+        colours = (features[:, :3] * 255).round().astype(int)
+        assert Counter(map(tuple, colours.tolist())) == Counter(COLOURS[shape.colour] for shape in shapes)
 
 
 def shape(size: str, colour: str, form: str, column: int, row: int) -> Shape:
@@ -133,11 +136,13 @@ RIGHT = (shape("small", "blue", "circle", 1, 1),)
 )
 def test_sentences_mean_what_they_say(kind: str, claims: dict[str, bool]) -> None:
     """Left: a small red circle top left, a large red square bottom right. Right: a small blue circle in the middle."""
-    rng, level, told = random.Random(0), DIFFICULTIES["hard"]._replace(nouns=(1, 1, 0)), {}
+    rng = random.Random(0)
+    level = DIFFICULTIES["hard"]._replace(noun_weights=(1, 1, 0))
+    truths: dict[str, bool] = {}
     for _ in range(3_000):
-        sentence, truth = KINDS[kind](rng, [(LEFT, RIGHT), (RIGHT, LEFT)], level)
-        told.setdefault(sentence, truth((LEFT, RIGHT)))
-    assert {sentence: told[sentence] for sentence in claims} == claims
+        statement = MAKERS[kind](rng, [(LEFT, RIGHT), (RIGHT, LEFT)], level=level)
+        truths[statement.text] = statement.is_true((LEFT, RIGHT))
+    assert {sentence: truths[sentence] for sentence in claims} == claims
 
 
 def test_sources_are_official_files(tmp_path: Path) -> None:
@@ -148,60 +153,63 @@ def test_sources_are_official_files(tmp_path: Path) -> None:
     assert set(line) == {"identifier", "sentence", "label", "synset"} and line["label"] in ("True", "False")
 
 
-def drawn(task: str, count: int = 600) -> list[dict]:
-    made, records, number = TASKS[task], [], 0
+def generated(task: str, count: int = 600, *, difficulty: str = "normal") -> list[dict[str, Any]]:
+    """Records of the train split."""
+    records: list[dict[str, Any]] = []
+    index = 0
     while len(records) < count:
-        rng = random.Random(number)
-        _, found = made.draw(rng, "train", number, "train", DIFFICULTIES["normal"], count - len(records))
-        records, number = records + found, number + 1
+        request = SetRequest("train", "train", index, DIFFICULTIES[difficulty], count - len(records))
+        records += synthetic.TASKS[task].generate(random.Random(index), request).records
+        index += 1
     return records
 
 
 def test_the_text_of_a_question_does_not_give_its_answer_away() -> None:
     for task, answer, limit in (("vqa", "multiple_choice_answer", 0.66), ("gqa", "answer", 0.74)):
         answers = defaultdict(Counter)
-        for record in drawn(task, 4_000):
+        for record in generated(task, 4_000):
             answers[record["question"]][record[answer]] += 1
         prior = sum(counts.most_common(1)[0][1] for counts in answers.values()) / 4_000
         assert prior < limit, f"{task}: {prior}"
 
 
-def test_ten_people_answer_and_most_of_them_are_right() -> None:
-    right = [Counter(one["answer"] for one in record["answers"]) for record in drawn("vqa")]
-    assert all(answers.total() == 10 for answers in right)
-    assert any(len(answers) > 2 for answers in right), "nobody ever disagrees"
+def test_ten_annotators_answer_and_some_disagree() -> None:
+    votes = [Counter(entry["answer"] for entry in record["answers"]) for record in generated("vqa")]
+    assert all(answers.total() == 10 for answers in votes)
+    assert any(len(answers) > 2 for answers in votes), "all annotators agree on every question"
 
 
-def test_an_expression_means_one_shape_only() -> None:
-    for record in drawn("refcoco"):
-        for text in record["texts"]:
-            words = set(text.split())
-            meant = [
-                index
-                for index, shape in enumerate(record["picture"])
-                if words <= {"the", "shape", shape.size, shape.colour, shape.shape}
-            ]
-            assert meant == [record["ann_id"] % 10], text
+def test_a_referring_expression_fits_exactly_one_shape() -> None:
+    for record in generated("refcoco"):
+        tokens = set(record["text"].split())
+        targets = [
+            index
+            for index, shape in enumerate(record["shapes"])
+            if tokens <= {"the", "shape", shape.size, shape.colour, shape.shape}
+        ]
+        assert targets == [record["ann_id"] % 10], record["text"]
 
 
-def test_what_a_question_entails_is_asked_too() -> None:
-    records = {record["question_id"]: record for record in drawn("gqa")}
+def test_the_question_that_another_entails_is_in_the_corpus() -> None:
+    records = {record["question_id"]: record for record in generated("gqa")}
     entailing = [record for record in records.values() if record["entailed"]]
-    assert entailing and all(records[other]["image_id"] == record["image_id"] for record in entailing
-                             for other in record["entailed"] if other in records)  # fmt: skip
+    assert entailing
+    for record in entailing:
+        entailed = [records[number] for number in record["entailed"] if number in records]
+        assert all(neighbour["image_id"] == record["image_id"] for neighbour in entailed)
     graphs = [record["scene_graph"] for record in records.values() if "scene_graph" in record]
-    assert all(0 <= one["x"] and one["x"] + one["w"] <= 64 for graph in graphs for one in graph["objects"].values())
+    assert all(0 <= box["x"] and box["x"] + box["w"] <= 64 for graph in graphs for box in graph["objects"].values())
 
 
-def test_hypotheses_come_in_threes_of_different_truth() -> None:
-    labels = [record["gold_label"] for record in drawn("snli_ve")]
+def test_hypotheses_come_in_threes_with_three_labels() -> None:
+    labels = [record["gold_label"] for record in generated("snli_ve")]
     assert {frozenset(labels[start : start + 3]) for start in range(0, 600, 3)} == {
         frozenset(("entailment", "neutral", "contradiction"))
     }
 
 
-def test_a_picture_has_five_captions_in_one_split() -> None:
-    images = Counter(record["image_id"] for record in drawn("retrieval"))
+def test_an_image_has_five_captions() -> None:
+    images = Counter(record["image_id"] for record in generated("retrieval"))
     assert set(images.values()) == {5}
 
 
@@ -212,13 +220,11 @@ BOXED = ("visual7w", "guesswhat", "guesswhat_pointing", "vcr_q2a", "vcr_qa2r")
 @pytest.mark.parametrize("difficulty", ["easy", "hard"])
 def test_a_task_about_boxes_is_sound(task: str, difficulty: str, tmp_path: Path) -> None:
     corpus = synthetic.build(tmp_path / "corpus", task=task, size=60, difficulty=difficulty)
-    wanted = tasks.load(task).splits
-    assert {split: corpus.examples(task, split).num_rows for split in wanted} == dict(
-        zip(wanted, (60, 100, 100), strict=True)
-    )
+    splits = tasks.load(task).splits
+    assert [corpus.examples(task, split).num_rows for split in splits] == [60, 100, 100]
     assert not [finding for finding in doctor.examine(corpus) if finding.serious]
-    pictures = [set(sum(corpus.examples(task, split)["image_ids"], [])) for split in wanted]
-    assert not pictures[0] & pictures[1] and not pictures[0] & pictures[2] and not pictures[1] & pictures[2]
+    images = [set(sum(corpus.examples(task, split)["image_ids"], [])) for split in splits]
+    assert not images[0] & images[1] and not images[0] & images[2] and not images[1] & images[2]
 
 
 @pytest.mark.parametrize("task", BOXED)
@@ -229,103 +235,102 @@ def test_every_box_is_a_region(task: str, tmp_path: Path) -> None:
         assert regions.issuperset(tuple(box) for box in (np.array(row["boxes"]) * 64).round().tolist())
 
 
-def test_the_text_alone_does_not_tell_the_right_choice(tmp_path: Path) -> None:
-    """Where the right one lies among its like; and of VCR the most likely choice by how often each word is right."""
+def test_the_text_alone_does_not_give_the_correct_choice_away(tmp_path: Path) -> None:
+    """Neither does its index, nor for VCR how often a choice is correct in the corpus."""
     for task in ("visual7w", "guesswhat_pointing", "vcr_q2a", "vcr_qa2r"):
         rows = synthetic.build(tmp_path / task, task=task, size=1_200).examples(task, "train")
         assert max(Counter(rows["label"]).values()) < 0.4 * 1_200, task
         if task.startswith("vcr"):
-            right, given = Counter(), Counter()
-            said = [[(row["text"].split()[-2], *choice.split()[-3:]) for choice in row["choices"]] for row in rows]
-            for choices, label in zip(said, rows["label"], strict=True):
-                right[choices[label]] += 1
-                given.update(choices)
-            best = [max(range(4), key=lambda place: right[one[place]] / given[one[place]]) for one in said]
-            assert np.mean(np.array(best) == rows["label"]) < 0.45, task
+            correct: Counter[tuple[str, ...]] = Counter()
+            total: Counter[tuple[str, ...]] = Counter()
+            texts = [[(row["text"].split()[-2], *choice.split()[-3:]) for choice in row["choices"]] for row in rows]
+            for choices, label in zip(texts, rows["label"], strict=True):
+                correct[choices[label]] += 1
+                total.update(choices)
+            rates = np.array([[correct[choice] / total[choice] for choice in choices] for choices in texts])
+            assert np.mean(rates.argmax(1) == rows["label"]) < 0.45, task
 
 
-def test_the_text_of_a_guess_does_not_give_its_answer_away() -> None:
+def test_the_text_of_a_guesswhat_question_does_not_give_its_answer_away() -> None:
     answers = defaultdict(Counter)
-    for record in drawn("guesswhat", 4_000):
+    for record in generated("guesswhat", 4_000):
         ((text, answer),) = record["qas"]
         answers[text][answer] += 1
     assert sum(counts.most_common(1)[0][1] for counts in answers.values()) / 4_000 < 0.45
     assert {answer for counts in answers.values() for answer in counts} == {"Yes", "No", "N/A"}
 
 
-def test_guesses_are_true_and_a_dialogue_leaves_one_shape() -> None:
-    for record in drawn("guesswhat"):
+def test_answers_are_true_and_a_dialogue_leaves_one_shape() -> None:
+    for record in generated("guesswhat"):
         ((text, answer),) = record["qas"]
-        words = text.strip("?").split()
-        noun, said = words[2 : words.index("thing") + 1 if "thing" in words else 3], words[-1]
-        meant = [one for one in record["picture"] if set(noun) - {"thing"} <= {one.size, one.colour, one.shape}]
-        assert len(meant) == (answer != "N/A"), text
-        assert not meant or (said in (meant[0].colour, meant[0].shape)) == (answer == "Yes"), text
-    for record in drawn("guesswhat_pointing"):
-        left = [
+        tokens = text.strip("?").split()
+        noun = set(tokens[2 : tokens.index("thing")] if "thing" in tokens else tokens[2:3])
+        targets = [shape for shape in record["shapes"] if noun <= {shape.size, shape.colour, shape.shape}]
+        assert len(targets) == (answer != "N/A"), text
+        assert not targets or (tokens[-1] in (targets[0].colour, targets[0].shape)) == (answer == "Yes"), text
+    for record in generated("guesswhat_pointing"):
+        candidates = [
             index
-            for index, one in enumerate(record["picture"])
+            for index, shape in enumerate(record["shapes"])
             if all(
-                (text.strip("?").split()[-1] in (one.size, one.colour, one.shape)) == (answer == "Yes")
+                (text.strip("?").split()[-1] in (shape.size, shape.colour, shape.shape)) == (answer == "Yes")
                 for text, answer in record["qas"]
             )
         ]
-        assert left == [record["target"]]
+        assert candidates == [record["target"]]
 
 
-def test_one_choice_is_true_of_the_picture() -> None:
-    for record in drawn("vcr_q2a"):
-        picture, index = record["picture"], record["question"][-2][0]
-        assert [words[2] == picture[index].colour for words in record["answer_choices"]].index(True) == record[
-            "answer_label"
-        ]
-        there = {(one.colour, one.shape) for one in picture}
-        truths = [(words[3], words[4]) in there for words in record["rationale_choices"]]
-        assert truths.count(True) == 1 and truths[record["rationale_label"]]
-    for record in drawn("visual7w"):
-        words = set(record["question"].strip("?").split())
-        shapes = {number: record["picture"][number % 10] for number in (record["answer"], *record["multiple_choices"])}
-        known = {*COLOURS, "circle", "square", "triangle", "small", "medium", "large"}
-        meant = [number for number, one in shapes.items() if words & known <= {one.size, one.colour, one.shape}]
-        assert len(shapes) == 4 and meant == [record["answer"]]
+def test_one_choice_is_true_of_the_image() -> None:
+    for record in generated("vcr_q2a"):
+        target = record["shapes"][record["question"][-2][0]]
+        answers = [tokens[2] == target.colour for tokens in record["answer_choices"]]
+        assert answers.index(True) == record["answer_label"]
+        present = {(shape.colour, shape.shape) for shape in record["shapes"]}
+        rationales = [(tokens[3], tokens[4]) in present for tokens in record["rationale_choices"]]
+        assert rationales.count(True) == 1 and rationales[record["rationale_label"]]
+    for record in generated("visual7w"):
+        attributes = set(record["question"].strip("?").split()) & {*COLOURS, *SHAPES, *SIZES}
+        shapes = {number: record["shapes"][number % 10] for number in (record["answer"], *record["multiple_choices"])}
+        targets = [number for number, shape in shapes.items() if attributes <= {shape.size, shape.colour, shape.shape}]
+        assert len(shapes) == 4 and targets == [record["answer"]]
 
 
 @pytest.mark.parametrize("task", ["nlvr", "vqa_rad"])
 def test_a_task_whose_reader_holds_validation_out_is_sound(task: str, tmp_path: Path) -> None:
     corpus = synthetic.build(tmp_path / "corpus", task=task, size=120)
-    wanted = tasks.load(task, corpus.answers(task)).splits
-    counts = [corpus.examples(task, split).num_rows for split in wanted]
+    splits = tasks.load(task, corpus.answers(task)).splits
+    counts = [corpus.examples(task, split).num_rows for split in splits]
     assert counts[0] + counts[1] == 220 and counts[1] >= 15 and counts[2] == 100
     assert not [finding for finding in doctor.examine(corpus) if finding.serious]
     pixels = [
         {tuple(map(corpus.picture, row["image_ids"])) for row in corpus.examples(task, split)}
-        for split in (wanted[0], wanted[2])
+        for split in (splits[0], splits[2])
     ]
     assert not pixels[0] & pixels[1]
 
 
 def test_the_text_of_a_question_of_vqa_rad_does_not_give_its_answer_away() -> None:
     answers = defaultdict(Counter)
-    for record in drawn("vqa_rad", 4_000):
+    for record in generated("vqa_rad", 4_000):
         answers[record["question"]][record["answer"]] += 1
     assert sum(counts.most_common(1)[0][1] for counts in answers.values()) / 4_000 < 0.66
 
 
-def test_visual_genomes_questions_have_as_much_validation_as_their_format_takes(tmp_path: Path) -> None:
+def test_visual_genome_has_as_many_validation_questions_as_its_format_takes(tmp_path: Path) -> None:
     corpus = synthetic.build(tmp_path / "corpus", task="genome_qa", size=40)
     assert corpus.manifest["examples"] == {"genome_qa": {"train": 40, "val": 5_000}}
     assert not [finding for finding in doctor.examine(corpus) if finding.serious]
     images = [{image for (image,) in corpus.examples("genome_qa", split)["image_ids"]} for split in ("train", "val")]
     assert not images[0] & images[1]
-    known = defaultdict(Counter)
+    answers = defaultdict(Counter)
     for row in corpus.examples("genome_qa", "val"):
-        known[row["text"]][row["answers"][0]] += 1
-    assert sum(counts.most_common(1)[0][1] for counts in known.values()) / 5_000 < 0.66
+        answers[row["text"]][row["answers"][0]] += 1
+    assert sum(counts.most_common(1)[0][1] for counts in answers.values()) / 5_000 < 0.66
 
 
-def test_texts_to_pre_train_on_have_pictures_regions_with_classes_and_answers(tmp_path: Path) -> None:
-    """The classes are told from the pixels; the drawing knows the truth."""
-    corpus = synthetic.build(tmp_path / "made", task="pretrain", size=150)
+def test_pretraining_texts_have_images_regions_with_classes_and_answers(tmp_path: Path) -> None:
+    """Classes come from the features of the regions alone, and agree with the shapes that were rendered."""
+    corpus = synthetic.build(tmp_path / "corpus", task="pretrain", size=150)
     rows = corpus.examples("pretrain", "mscoco_train")
     assert set(rows["category"]) == {"mscoco", "vg", "vqa", "gqa"} and len(rows) == 150
     table = corpus.answers("pretrain")
@@ -334,15 +339,15 @@ def test_texts_to_pre_train_on_have_pictures_regions_with_classes_and_answers(tm
         bool(answers) == (source in ("vqa", "gqa"))
         for answers, source in zip(rows["answers"], rows["category"], strict=True)
     )
-    images = {found[0] for found in rows["image_ids"]}
-    assert not images & {found[0] for found in corpus.examples("pretrain", "mscoco_minival")["image_ids"]}
-    rng = random.Random("0/mscoco_train/0")
-    pictures, _ = TASKS["pretrain"].draw(rng, "mscoco_train", 0, "train", DIFFICULTIES["normal"], 150)
-    for image, picture in pictures.items():
+    images = {image for (image,) in rows["image_ids"]}
+    assert not images & {image for (image,) in corpus.examples("pretrain", "mscoco_minival")["image_ids"]}
+    request = SetRequest("mscoco_train", "train", 0, DIFFICULTIES["normal"], 150)
+    image_set = synthetic.TASKS["pretrain"].generate(random.Random("0/mscoco_train/0"), request)
+    for image, shapes in image_set.images.items():
         fields, (_, boxes) = corpus.fields(image), corpus.regions(image)
         assert corpus.image(image) is not None and (fields["objects_conf"] > 0.5).all()
-        for shape in picture:
-            middle = [(at + SIZES[shape.size] / 2) / SIDE for at in shape.corner]
+        for shape in shapes:
+            middle = [(start + SIZES[shape.size] / 2) / IMAGE_SIZE for start in shape.corner]
             nearest = int(np.abs((boxes[:, :2] + boxes[:, 2:]) / 2 - middle).sum(1).argmin())
             assert corpus.tags(image)[nearest] == shape.shape
             assert list(COLOURS)[fields["attrs_id"][nearest]] == shape.colour

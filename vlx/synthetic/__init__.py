@@ -1,13 +1,12 @@
-"""The built-in corpus: drawn pictures and English about them, in the official files of each task, read like any other.
+"""The built-in corpus: synthetic images and English texts about them, in the official files of each task.
 
-Region features come from the rendered pixels. A set of eight pictures and what is said of them depend on
-(seed, split, number of the set) and nothing else; no picture is in two of train, validation and test.
+Region features come from the rendered pixels. Images and texts are generated in sets; a set depends on
+(seed, split, index of the set) alone, and no image is in two of train, validation and test.
 """
 
 import random
 import tarfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,46 +16,66 @@ from vlx.corpora.regions import DETECTOR
 from vlx.corpora.store import Corpus
 from vlx.corpora.writer import scratch
 from vlx.progress import meter
-from vlx.synthetic.files import TASKS
-from vlx.synthetic.pictures import DIFFICULTIES, PARTS, add_picture
+from vlx.synthetic.images import DIFFICULTIES, PARTS, add_file, png, region_rows, render
+from vlx.synthetic.records import SetRequest, Splits
+from vlx.synthetic.tasks import TASKS, SyntheticTask
 
-HELD_OUT_SHARE, HELD_OUT_LEAST = 10, 100  # validation and test: a tenth of train, at least 100 examples
+HELD_OUT_FRACTION = 10  # validation and test: a tenth of train each ...
+MIN_HELD_OUT = 100  # ... and this many examples or more
 
-__all__ = ["TASKS", "build", "write_sources"]
+__all__ = ["DIFFICULTIES", "TASKS", "build", "write_sources"]
 
 
 def build(
     out: Path | str, *, task: str = "nlvr2", seed: int = 0, size: int = 20_000, difficulty: str = "normal"
 ) -> Corpus:
-    """Render the corpus `out` of `size` training examples of a task by way of official files beside it."""
+    """Build the corpus `out` with `size` training examples of a task, from official files in a temporary folder."""
     with scratch(Path(out), "source") as folder:
         write_sources(folder, task=task, seed=seed, size=size, difficulty=difficulty)
         return prepare(TASKS[task].format, folder, out)
 
 
 def write_sources(folder: Path, *, task: str, seed: int, size: int, difficulty: str) -> None:
-    """Write the task's official files, images.tar and the regions' features."""
-    held_out, made = max(HELD_OUT_LEAST, size // HELD_OUT_SHARE), TASKS[task]
-    sizes = (size, made.validation or held_out, held_out)[: len(made.names)]
-    regions: dict[str, np.ndarray] = {}
-    splits: dict[str, list[dict[str, Any]]] = {}
-    with meter("scenes", sum(sizes)) as progress, tarfile.open(folder / "images.tar", "w") as archive:
-        for split, part, total in zip(made.names, PARTS, sizes, strict=False):
-            records, number = splits.setdefault(split, []), 0
-            while len(records) < total:
-                rng = random.Random(f"{seed}/{split}/{number}")
-                pictures, found = made.draw(rng, split, number, part, DIFFICULTIES[difficulty], total - len(records))
-                for name, picture in pictures.items():
-                    regions[name] = add_picture(archive, f"images/{name}.png", picture, rng.randrange(200, 250))
-                progress.advance(len(found))
-                records += found
-                number += 1
-    made.write(folder, splits)
-    if made.regions:
-        return made.regions(folder, regions)
-    if not regions:  # the pictures are of another kind, and the task's own
+    """Write the task's official files, images.tar and the features of the regions."""
+    spec = TASKS[task]
+    sizes = split_sizes(spec, size)
+    splits: Splits = {split: [] for split in sizes}
+    regions: dict[str, np.ndarray] = {}  # rows [R,D+6] by image name
+    with (
+        meter("synthetic", sum(sizes.values())) as progress,
+        tarfile.open(folder / "images.tar", "w") as archive,
+    ):
+        for (split, records), part in zip(splits.items(), PARTS, strict=False):
+            index = 0
+            while len(records) < sizes[split]:
+                rng = random.Random(f"{seed}/{split}/{index}")
+                request = SetRequest(split, part, index, DIFFICULTIES[difficulty], sizes[split] - len(records))
+                image_set = spec.generate(rng, request)
+                for name, shapes in image_set.images.items():
+                    image = render(shapes, rng.randrange(200, 250))
+                    add_file(archive, f"images/{name}.png", content=png(image))
+                    regions[name] = region_rows(image)
+                progress.advance(len(image_set.records))
+                records += image_set.records
+                index += 1
+    spec.write(folder, splits)
+    if spec.write_regions:
+        spec.write_regions(folder, regions)
+    elif regions:
+        save_regions(folder / f"{task}_{DETECTOR}_feats.pt", regions)
+    else:  # the task's own writer renders the images
         (folder / "images.tar").unlink()
-        return
-    # Views of one tensor: thousands of small ones are slow to save.
-    rows = torch.from_numpy(np.concatenate(list(regions.values()))).split([len(rows) for rows in regions.values()])
-    torch.save(dict(zip(regions, rows, strict=True)), folder / f"{task}_{DETECTOR}_feats.pt")
+
+
+def split_sizes(spec: SyntheticTask, size: int) -> dict[str, int]:
+    """Return the number of examples of every split."""
+    held_out = max(MIN_HELD_OUT, size // HELD_OUT_FRACTION)
+    sizes = (size, spec.num_validation or held_out, held_out)
+    return dict(zip(spec.splits, sizes, strict=False))
+
+
+def save_regions(path: Path, regions: dict[str, np.ndarray]) -> None:
+    """Save rows [R,D+6] by image name, as views of one tensor: thousands of small tensors are slow to save."""
+    tensor = torch.from_numpy(np.concatenate(list(regions.values())))
+    views = tensor.split([len(rows) for rows in regions.values()])
+    torch.save(dict(zip(regions, views, strict=True)), path)

@@ -1,13 +1,13 @@
-"""What one says of a picture: captions, expressions that mean one of its shapes, and hypotheses to judge."""
+"""Texts about one image: captions, referring expressions, and hypotheses with an entailment label."""
 
 import random
 from typing import NamedTuple
 
-from vlx.synthetic.pictures import COLOURS, NUMBERS, SHAPES, Noun, Picture, Shape, name_of
+from vlx.synthetic.images import COLOURS, NUMBERS, SHAPES, ImageShapes, Noun, Shape, unique_noun
 
-CAPTIONS = 5  # of a picture, as in COCO
-WHERE = (("on the left", "in the middle", "on the right"), ("at the top", "in the middle", "at the bottom"))
-UNKNOWABLE = ("made of wood", "very old", "somebody's favorite", "worth a lot of money", "soft to the touch")
+CAPTIONS_PER_IMAGE = 5  # as in COCO
+POSITIONS = (("on the left", "in the middle", "on the right"), ("at the top", "in the middle", "at the bottom"))
+NEUTRAL_CLAIMS = ("made of wood", "very old", "somebody's favorite", "worth a lot of money", "soft to the touch")
 
 
 class Hypothesis(NamedTuple):
@@ -15,53 +15,64 @@ class Hypothesis(NamedTuple):
     text: str
 
 
-def full_name(shape: Shape, rng: random.Random) -> str:
-    """Colour and shape, often the size, and now and then where it is."""
+def description(rng: random.Random, shape: Shape) -> str:
+    """Return colour and shape, often with the size and sometimes with the position."""
     noun = Noun(shape.size if rng.random() < 0.5 else None, shape.colour, shape.shape)
     axis = rng.randrange(2)
-    return f"a {noun} {WHERE[axis][shape.place[axis]]}" if rng.random() < 0.4 else f"a {noun}"
+    if rng.random() < 0.4:
+        return f"a {noun} {POSITIONS[axis][shape.place[axis]]}"
+    return f"a {noun}"
 
 
-def caption(rng: random.Random, picture: Picture) -> str:
-    """A sentence about two or three of the shapes, or about all there are."""
-    if len(picture) > 3 and rng.random() < 0.2:
-        kinds = [(form, Noun(None, None, form).count(picture)) for form in SHAPES]
-        return (
-            "Shapes: "
-            + ", ".join(f"{NUMBERS[count]} {form}{'s' * (count > 1)}" for form, count in kinds if count)
-            + "."
-        )
-    parts = [full_name(shape, rng) for shape in rng.sample(picture, min(len(picture), rng.choice((2, 3, 3))))]
-    form = rng.choice(("There is {}.", "A picture of {}.", "{} on a grey ground.", "{} can be seen."))
-    sentence = form.format(" and ".join(filter(None, (", ".join(parts[:-1]), parts[-1]))))
+def counts_caption(shapes: ImageShapes) -> str:
+    """Return a sentence with the number of circles, squares and triangles."""
+    counts = {form: Noun(None, None, form).count(shapes) for form in SHAPES}
+    parts = [f"{NUMBERS[count]} {form}{'s' * (count > 1)}" for form, count in counts.items() if count]
+    return f"Shapes: {', '.join(parts)}."
+
+
+def caption(rng: random.Random, shapes: ImageShapes) -> str:
+    """Return a sentence about two or three shapes, or about the counts of all."""
+    if len(shapes) > 3 and rng.random() < 0.2:
+        return counts_caption(shapes)
+    count = min(len(shapes), rng.choice((2, 3, 3)))
+    parts = [description(rng, shape) for shape in rng.sample(shapes, count)]
+    template = rng.choice(("There is {}.", "A picture of {}.", "{} on a grey ground.", "{} can be seen."))
+    listing = " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+    sentence = template.format(listing)
     return sentence[0].upper() + sentence[1:]
 
 
-def captions(rng: random.Random, picture: Picture) -> list[str]:
-    return [caption(rng, picture) for _ in range(CAPTIONS)]
+def captions(rng: random.Random, shapes: ImageShapes) -> list[str]:
+    return [caption(rng, shapes) for _ in range(CAPTIONS_PER_IMAGE)]
 
 
-def phrases(rng: random.Random, picture: Picture) -> list[str]:
-    """One of each of its shapes, as Visual Genome describes regions."""
-    return [full_name(shape, rng) for shape in rng.sample(picture, len(picture))]
+def region_descriptions(rng: random.Random, shapes: ImageShapes) -> list[str]:
+    """Return one description of every shape, like Visual Genome's of regions."""
+    return [description(rng, shape) for shape in rng.sample(shapes, len(shapes))]
 
 
-def expressions(rng: random.Random, picture: Picture, index: int) -> list[str]:
-    """Up to three ways to mean this shape and no other; none where words do not tell it from the others."""
-    nouns = [name_of(picture[index], picture, rng) for _ in range(3)]
+def referring_expressions(rng: random.Random, shapes: ImageShapes, *, index: int) -> list[str]:
+    """Return up to three texts that fit shape `index` and no other; none if every text fits several shapes."""
+    nouns = [unique_noun(rng, shapes, index=index) for _ in range(3)]
     return list(dict.fromkeys(f"{rng.choice(('the ', ''))}{noun}" for noun in nouns if noun))
 
 
-def hypotheses(rng: random.Random, picture: Picture) -> list[Hypothesis]:
-    """One of each label, in a random order."""
-    shape = rng.choice(picture)
-    there = Noun(None, shape.colour, shape.shape if rng.random() < 0.7 else None)
-    absent = [
-        noun for colour in COLOURS for form in (*SHAPES, None) if not (noun := Noun(None, colour, form)).count(picture)
-    ]
-    found = [
-        Hypothesis("entailment", rng.choice(("There is a {}.", "One can see a {}.")).format(there)),
-        Hypothesis("neutral", f"The {there} is {rng.choice(UNKNOWABLE)}."),
-        Hypothesis("contradiction", rng.choice(("There is a {}.", "One can see a {}.")).format(rng.choice(absent))),
-    ]
-    return rng.sample(found, 3)
+def hypotheses(rng: random.Random, shapes: ImageShapes) -> list[Hypothesis]:
+    """Return one hypothesis of each label, in a random order."""
+    shape = rng.choice(shapes)
+    present = Noun(None, shape.colour, shape.shape if rng.random() < 0.7 else None)
+    nouns = [Noun(None, colour, form) for colour in COLOURS for form in (*SHAPES, None)]
+    absent = [noun for noun in nouns if not noun.count(shapes)]
+    templates = ("There is a {}.", "One can see a {}.")
+    entailed = rng.choice(templates).format(present)
+    neutral = f"The {present} is {rng.choice(NEUTRAL_CLAIMS)}."
+    contradicted = rng.choice(templates).format(rng.choice(absent))
+    return rng.sample(
+        [
+            Hypothesis("entailment", entailed),
+            Hypothesis("neutral", neutral),
+            Hypothesis("contradiction", contradicted),
+        ],
+        3,
+    )

@@ -1,72 +1,110 @@
-"""NLVR's built-in corpus: sets of four pictures, as its writers were shown, and sentences true of two of them."""
+"""NLVR's files: sets of four images, and sentences that are each true of exactly two of them (Suhr et al. 2017)."""
 
 import random
 import tarfile
-import zlib
+from collections.abc import Container
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-from vlx.synthetic.nlvr_pictures import Boxes, draw_boxes, render, shuffled
-from vlx.synthetic.nlvr_statements import claim, makers
-from vlx.synthetic.pictures import PARTS, Difficulty, add_file, png
-from vlx.synthetic.records import PICTURES_OF_A_PART, Record, write_lines
+from vlx.synthetic.images import Difficulty, add_file, part_of, png
+from vlx.synthetic.nlvr_images import SCATTERED, TOWERS, Arrangement, Boxes, generate_boxes, render, shuffled
+from vlx.synthetic.nlvr_statements import SCATTER_STATEMENTS, TOWER_STATEMENTS, Maker, make_statement, random_makers
+from vlx.synthetic.records import ImageSet, Record, SetRequest, Splits, first_number, write_lines
 
-PICTURES, SENTENCES = 4, 5  # of a set
-TOWERS = 0.47  # share of the sets that show towers, as published
-TRIES = 60  # statements drawn of one kind before another kind is tried
+NUM_IMAGES = 4  # of a set
+NUM_SENTENCES = 5  # of a set, at most
+TOWER_SHARE = 0.47  # of the sets, as published
+TRIES = 60  # statements of one kind before the next kind
 
 
-def draw_statements(
-    rng: random.Random, split: str, number: int, part: str, level: Difficulty, count: int
-) -> tuple[dict[str, Any], list[Record]]:
-    """Records with their pictures, which write_nlvr draws."""
-    first, wanted = PARTS.index(part) * PICTURES_OF_A_PART, min(SENTENCES, -(-count // PICTURES))
-    pictures, claims = draw_set(rng, part, level, wanted)
-    return {}, [
+class SetKind(NamedTuple):
+    """What the boxes of a set hold, and the kinds of statements about them with their weights."""
+
+    arrangement: Arrangement
+    statements: dict[Maker, float]
+
+
+TOWER_SET = SetKind(TOWERS, TOWER_STATEMENTS)
+SCATTER_SET = SetKind(SCATTERED, SCATTER_STATEMENTS)
+
+
+class Sentence(NamedTuple):
+    """A statement of a set. `labels`: whether it is true of each image."""
+
+    text: str
+    labels: list[bool]
+
+
+def generate_nlvr(rng: random.Random, request: SetRequest) -> ImageSet:
+    """Return records that hold their boxes, which write_nlvr renders: the set itself has no images to detect in."""
+    missing = -(-request.count // NUM_IMAGES)  # sentences, rounded up
+    images, sentences = generate_set(rng, request.part, level=request.level, num_sentences=min(NUM_SENTENCES, missing))
+    first = first_number(request.part)
+    records: list[Record] = [
         {
-            **{"identifier": f"{first + number * SENTENCES + index}-{place}", "sentence": sentence},
-            **{"label": str(truth).lower(), "directory": str(first + number), "boxes": pictures[place]},
+            "identifier": f"{first + request.index * NUM_SENTENCES + number}-{image}",
+            "sentence": sentence.text,
+            "label": str(label).lower(),
+            "directory": str(first + request.index),
+            "boxes": images[image],
         }
-        for index, (sentence, truths) in enumerate(claims.items())
-        for place, truth in enumerate(truths)
+        for number, sentence in enumerate(sentences)
+        for image, label in enumerate(sentence.labels)
     ]
+    return ImageSet({}, records)
 
 
-def draw_set(rng: random.Random, part: str, level: Difficulty, count: int) -> tuple[list[Boxes], dict[str, list[bool]]]:
-    """Four pictures, the latter two of the items of the former two, and `count` sentences with their truths."""
-    while True:  # other pictures where too few sentences suit these
-        towers, claims = rng.random() < TOWERS, dict[str, list[bool]]()
-        pictures = draw_pictures(rng, part, towers=towers)
-        for make in makers(rng, 4 * SENTENCES, towers=towers, plain_share=level.plain):
-            for _ in range(TRIES):
-                sentence, truth = claim(rng, make)
-                truths = [truth(picture) for picture in pictures]
-                if sum(truths) == PICTURES // 2 and sentence not in claims:
-                    claims[sentence] = truths
-                    break
-            if len(claims) == count:
-                return pictures, claims
+def generate_set(
+    rng: random.Random, part: str, *, level: Difficulty, num_sentences: int
+) -> tuple[list[Boxes], list[Sentence]]:
+    """Return four images and sentences about them."""
+    while True:  # a set with too few balanced statements is replaced
+        kind = TOWER_SET if rng.random() < TOWER_SHARE else SCATTER_SET
+        images = generate_images(rng, part, arrangement=kind.arrangement)
+        sentences: dict[str, Sentence] = {}
+        makers = random_makers(rng, kind.statements, count=4 * NUM_SENTENCES, simple_share=level.simple_share)
+        for maker in makers:
+            sentence = balanced_sentence(rng, images, maker=maker, exclude=sentences.keys())
+            if sentence:
+                sentences[sentence.text] = sentence
+            if len(sentences) == num_sentences:
+                return images, list(sentences.values())
 
 
-def draw_pictures(rng: random.Random, part: str, *, towers: bool) -> list[Boxes]:
-    """A picture belongs to one part only, by the checksum of what it shows."""
-    found: list[Boxes] = []
-    while len(found) < PICTURES:
-        picture = (
-            draw_boxes(rng, towers=towers) if len(found) < 2 else shuffled(rng, found[3 - len(found)], towers=towers)
-        )
-        if zlib.crc32(repr(picture).encode()) % len(PARTS) == PARTS.index(part):
-            found.append(picture)
-    return found
+def balanced_sentence(
+    rng: random.Random, images: list[Boxes], *, maker: Maker, exclude: Container[str]
+) -> Sentence | None:
+    """Return a new statement that is true of half the images; None if no try gives one."""
+    for _ in range(TRIES):
+        statement = make_statement(rng, maker)
+        labels = [statement.is_true(boxes) for boxes in images]
+        if sum(labels) == NUM_IMAGES // 2 and statement.text not in exclude:
+            return Sentence(statement.text, labels)
+    return None
 
 
-def write_nlvr(folder: Path, splits: dict[str, list[Record]]) -> None:
-    """Validation is train's: who reads the files holds directories out."""
-    drawn = lru_cache(maxsize=PICTURES)(lambda boxes: png(render(boxes)))  # the sentences of a set share its pictures
+def generate_images(rng: random.Random, part: str, *, arrangement: Arrangement) -> list[Boxes]:
+    """Return four images of one part: two random ones, then one with the items of the second and one with those of
+    the first."""
+    images: list[Boxes] = []
+    while len(images) < NUM_IMAGES:
+        if len(images) < 2:
+            boxes = generate_boxes(rng, arrangement)
+        else:
+            boxes = shuffled(rng, images[3 - len(images)], arrangement=arrangement)
+        if part_of(boxes) == part:
+            images.append(boxes)
+    return images
+
+
+def write_nlvr(folder: Path, splits: Splits) -> None:
+    """Write train and dev. Validation is a part of the official train split, of which the reader holds it out."""
+    render_png = lru_cache(maxsize=NUM_IMAGES)(lambda boxes: png(render(boxes)))  # the sentences of a set share images
     for split, records in {"train": splits["train"] + splits["val"], "dev": splits["dev"]}.items():
         (folder / split).mkdir()
         with tarfile.open(folder / split / "images.tar", "w") as archive:
             for record in records:
-                add_file(archive, f"{split}-{record['identifier']}-0.png", drawn(record.pop("boxes")))
+                content = render_png(record.pop("boxes"))
+                add_file(archive, f"{split}-{record['identifier']}-0.png", content=content)
         write_lines(folder / split / f"{split}.json", records)

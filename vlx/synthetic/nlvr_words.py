@@ -1,141 +1,193 @@
-"""What NLVR's sentences are made of: how many, of what, where; each with what it means."""
+"""Parts of NLVR's sentences with their meaning: quantities, nouns and locations."""
 
 import random
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from vlx.synthetic.nlvr_pictures import COLOURS, SHAPES, SIDE, SIZES, Box, Item, gap
+from vlx.synthetic.nlvr_images import BOX_SIZE, COLOURS, SHAPES, SIZES, Box, Item, gap
 
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven")
 SIZE_WORDS = dict(zip(("small", "medium", "big"), SIZES, strict=True))
-NEAR = 3  # pixels between things that are said to touch each other
-Test = Callable[[Item], bool]
+TOUCHING = 3  # pixels between two items that touch each other, at most
+ItemTest = Callable[[Item], bool]
 
 
 class Quantity(NamedTuple):
-    words: str
-    many: bool  # of things, not of one
-    fits: Callable[[int], bool]
+    """A quantity such as `at least two`. `holds`: whether a count agrees with it."""
 
-    def __str__(self) -> str:
-        return self.words
+    text: str
+    plural: bool
+    holds: Callable[[int], bool]
 
-    def of(self, noun: str) -> str:
-        """The quantity and so many of the noun."""
-        return f"{self} {noun}{('es' if noun.endswith('x') else 's') * self.many}"
+    def with_noun(self, noun: str) -> str:
+        """Return the quantity and the noun, in the plural if need be."""
+        if not self.plural:
+            return f"{self.text} {noun}"
+        return f"{self.text} {noun}{'es' if noun.endswith('x') else 's'}"
 
     @property
     def verb(self) -> str:
-        return "are" if self.many else "is"
+        return "are" if self.plural else "is"
 
 
-QUANTITIES: dict[str, tuple[tuple[str, ...], Callable[[int, int], bool]]] = {  # (found, said)
-    "exactly": (("exactly {}",), int.__eq__),
-    "bare": (("{}",), int.__eq__),
-    "some": (("{}",), int.__ge__),  # as many as that, of boxes and towers: others may be alike
-    "only": (("only {}",), int.__eq__),
-    "least": (("at least {}", "at least {}", "atleast {}"), int.__ge__),
-    "most": (("at most {}",), int.__le__),
-    "more": (("more than {}",), int.__gt__),
-    "less": (("less than {}",), int.__lt__),
+class NumberPhrase(NamedTuple):
+    """Templates of a number, one of which is chosen. `compare(actual, stated)`: whether a count agrees with it."""
+
+    templates: tuple[str, ...]
+    compare: Callable[[int, int], bool]
+
+
+NUMBER_PHRASES: dict[str, NumberPhrase] = {
+    "exactly": NumberPhrase(("exactly {}",), int.__eq__),
+    "bare": NumberPhrase(("{}",), int.__eq__),
+    "some": NumberPhrase(("{}",), int.__ge__),  # of boxes and towers: `2 boxes` is true of three boxes
+    "only": NumberPhrase(("only {}",), int.__eq__),
+    "least": NumberPhrase(("at least {}", "at least {}", "atleast {}"), int.__ge__),
+    "most": NumberPhrase(("at most {}",), int.__le__),
+    "more": NumberPhrase(("more than {}",), int.__gt__),
+    "less": NumberPhrase(("less than {}",), int.__lt__),
 }
 
 
-def pick(rng: random.Random, *forms: str) -> str:
-    return rng.choice(forms)
-
-
-def colour_of(rng: random.Random) -> str:
+def random_colour(rng: random.Random) -> str:
     return rng.choice(list(COLOURS))
 
 
-def number(rng: random.Random, value: int) -> str:
+def numeral(rng: random.Random, value: int) -> str:
+    """Return a number in digits or as a word."""
     return rng.choice((str(value), NUMBERS[value]))
 
 
-def quantity(rng: random.Random, most: int, kinds: str) -> Quantity:
-    """Of up to `most`; kinds: names of QUANTITIES, or a or no, one of which is chosen."""
+def random_quantity(rng: random.Random, largest: int, *, kinds: str) -> Quantity:
+    """Return a quantity up to `largest`. kinds: names of NUMBER_PHRASES, `a` or `no`, separated by spaces; a name that
+    is repeated is as many times likelier."""
     kind = rng.choice(kinds.split())
     if kind == "a":
-        return Quantity("a", False, lambda found: found > 0)
+        return Quantity("a", False, lambda actual: actual > 0)
     if kind == "no":
-        return Quantity("no", False, lambda found: not found)
-    forms, test = QUANTITIES[kind]
-    least = 2 if kind == "less" else 1
-    said = rng.randint(least, max(most, least))
-    words = rng.choice(forms).format(number(rng, said))
-    return Quantity(words, said > 1, lambda found: test(found, said))
+        return Quantity("no", False, lambda actual: actual == 0)
+    phrase = NUMBER_PHRASES[kind]
+    smallest = 2 if kind == "less" else 1
+    stated = rng.randint(smallest, max(largest, smallest))
+    text = rng.choice(phrase.templates).format(numeral(rng, stated))
+    return Quantity(text, stated > 1, lambda actual: phrase.compare(actual, stated))
 
 
 class Noun(NamedTuple):
-    words: str  # of one
-    fits: Test
+    """A noun phrase in the singular, and which items it fits."""
+
+    text: str
+    fits: ItemTest
 
     def count(self, box: Sequence[Item]) -> int:
         return sum(map(self.fits, box))
 
 
-def noun(rng: random.Random, *, sized: float = 0.0) -> Noun:
-    """A colour, a shape or both, and with this chance a size."""
-    coloured, shaped = rng.choices(((True, True), (True, False), (False, True)), (5, 4, 1.5))[0]
-    colour, shape = colour_of(rng) if coloured else None, rng.choice(SHAPES) if shaped else None
-    size = rng.choice(list(SIZE_WORDS)) if rng.random() < sized else None
-    words = [word for word in (size, colour, shape or rng.choice(("item", "item", "object"))) if word]
+def random_noun(rng: random.Random, *, size_probability: float = 0.0) -> Noun:
+    """Return a noun with a colour, a shape or both, and sometimes with a size."""
+    has_colour, has_shape = rng.choices(((True, True), (True, False), (False, True)), (5, 4, 1.5))[0]
+    colour = random_colour(rng) if has_colour else None
+    shape = rng.choice(SHAPES) if has_shape else None
+    size = rng.choice(list(SIZE_WORDS)) if rng.random() < size_probability else None
+    head = shape or rng.choice(("item", "item", "object"))
+    text = " ".join(word for word in (size, colour, head) if word)
     kind = (colour, shape, SIZE_WORDS[size] if size else None)
-    return Noun(" ".join(words), lambda item: all(want in (None, has) for want, has in zip(kind, item, strict=False)))
+    return Noun(
+        text, lambda item: all(expected in (None, actual) for expected, actual in zip(kind, item, strict=False))
+    )
 
 
-def thing(rng: random.Random) -> Noun:
-    """Anything in a box."""
+def any_item(rng: random.Random) -> Noun:
+    """Return a noun that fits every item."""
     return Noun(rng.choice(("item", "object")), lambda item: True)
 
 
-def touches(item: Item, *, within: int = 0) -> tuple[bool, bool, bool, bool]:
-    """The left, upper, right and lower side of the box, or is so many pixels from it."""
-    return item.x <= within, item.y <= within, item.right >= SIDE - within, item.bottom >= SIDE - within
+class Sides(NamedTuple):
+    """The sides of its box that an item touches."""
+
+    left: bool
+    top: bool
+    right: bool
+    bottom: bool
+
+
+def touched_sides(item: Item, *, within: int = 0) -> Sides:
+    """Return the sides of the box that are at most `within` pixels from an item."""
+    last = BOX_SIZE - within
+    return Sides(item.x <= within, item.y <= within, item.right >= last, item.bottom >= last)
 
 
 def on_edge(item: Item) -> bool:
-    return any(touches(item))
+    return any(touched_sides(item))
 
 
-def on_base(item: Item) -> bool:
-    return touches(item)[3]
+def not_on_edge(item: Item) -> bool:
+    return not on_edge(item)
+
+
+def on_bottom(item: Item) -> bool:
+    return touched_sides(item).bottom
+
+
+def on_right(item: Item) -> bool:
+    return touched_sides(item).right
+
+
+def on_top(item: Item) -> bool:
+    return touched_sides(item).top
 
 
 def in_corner(item: Item, *, within: int = 0) -> bool:
-    left, upper, right, lower = touches(item, within=within)
-    return (left or right) and (upper or lower)
+    sides = touched_sides(item, within=within)
+    return (sides.left or sides.right) and (sides.top or sides.bottom)
 
 
-EDGES = "touching the edge", "touching any edge", "touching an edge", "touching the edge"
-WALLS = "touching the wall", "touching the side", "touching the line", "closely touching a wall of a box"
-PLACES: tuple[tuple[tuple[str, ...], Test, float], ...] = (  # words, meaning, weight
-    (EDGES, on_edge, 4),
-    (WALLS, on_edge, 2),
-    (tuple(f"not {words}" for words in (*EDGES, *WALLS[:2])), lambda item: not on_edge(item), 3),
-    (("closely touching the bottom of a box", "touching the base", "touching the bottom base"), on_base, 4),
-    (("closely touching right wall of a box", "touching the right side"), lambda item: touches(item)[2], 3),
-    (("closely touching a corner", "closely touching a corner of a box"), partial(in_corner, within=NEAR), 2),
-    (("touching the corner", "touching a corner"), in_corner, 1),
-    (("closely touching the roof of a box",), lambda item: touches(item)[1], 0.3),
+class Location(NamedTuple):
+    text: str
+    holds: ItemTest
+
+
+class LocationPhrases(NamedTuple):
+    """Phrases of one meaning, one of which is chosen, and how likely they are."""
+
+    phrases: tuple[str, ...]
+    holds: ItemTest
+    weight: float
+
+
+EDGES = ("touching the edge", "touching any edge", "touching an edge", "touching the edge")
+WALLS = ("touching the wall", "touching the side", "touching the line", "closely touching a wall of a box")
+NOT_EDGES = tuple(f"not {phrase}" for phrase in (*EDGES, *WALLS[:2]))
+BOTTOMS = ("closely touching the bottom of a box", "touching the base", "touching the bottom base")
+RIGHTS = ("closely touching right wall of a box", "touching the right side")
+NEAR_CORNERS = ("closely touching a corner", "closely touching a corner of a box")
+LOCATIONS = (
+    LocationPhrases(EDGES, on_edge, 4),
+    LocationPhrases(WALLS, on_edge, 2),
+    LocationPhrases(NOT_EDGES, not_on_edge, 3),
+    LocationPhrases(BOTTOMS, on_bottom, 4),
+    LocationPhrases(RIGHTS, on_right, 3),
+    LocationPhrases(NEAR_CORNERS, partial(in_corner, within=TOUCHING), 2),
+    LocationPhrases(("touching the corner", "touching a corner"), in_corner, 1),
+    LocationPhrases(("closely touching the roof of a box",), on_top, 0.3),
 )
 
 
-def place(rng: random.Random) -> tuple[str, Test]:
-    words, meaning, _ = rng.choices(PLACES, [weight for *_, weight in PLACES])[0]
-    return rng.choice(words), meaning
+def random_location(rng: random.Random) -> Location:
+    location = rng.choices(LOCATIONS, [location.weight for location in LOCATIONS])[0]
+    return Location(rng.choice(location.phrases), location.holds)
 
 
-def touch(one: Item, other: Item) -> bool:
-    return gap(one, other) <= NEAR
+def touch(first: Item, second: Item) -> bool:
+    return gap(first, second) <= TOUCHING
 
 
-def run(box: Box, colour: str) -> int:
-    """The most blocks of a colour that lie one on another."""
-    longest = now = 0
+def longest_run(box: Box, colour: str) -> int:
+    """Return the largest number of blocks of a colour that lie directly on each other."""
+    longest = 0
+    length = 0
     for item in box:
-        now = now + 1 if item.colour == colour else 0
-        longest = max(longest, now)
+        length = length + 1 if item.colour == colour else 0
+        longest = max(longest, length)
     return longest
