@@ -15,6 +15,7 @@ from vlx.corpora.regions import detect
 from vlx.synthetic.images import COLOURS, DIFFICULTIES, IMAGE_SIZE, SHAPES, SIZES, Shape, generate_image, render
 from vlx.synthetic.nlvr2_statements import MAKERS
 from vlx.synthetic.records import SetRequest
+from vlx.synthetic.vilbert_files import vcr_records
 
 SIZE = 400
 
@@ -233,6 +234,16 @@ def test_every_box_is_a_region(task: str, tmp_path: Path) -> None:
     for row in corpus.examples(task, "train"):
         regions = {tuple(box) for box in (corpus.regions(row["image_ids"][0])[1] * 64).round().tolist()}
         assert regions.issuperset(tuple(box) for box in (np.array(row["boxes"]) * 64).round().tolist())
+
+
+def test_vcr_asks_nothing_of_a_shape_with_too_few_wrong_rationales() -> None:
+    """Seven of the nine coloured shapes that are not red are in the image: two are left for three wrong rationales."""
+    present = [(colour, form) for colour in ("green", "blue", "yellow") for form in SHAPES][:7]
+    neighbours = [shape("large", *pair, index % 3, index // 3) for index, pair in enumerate(present, 1)]
+    image = (shape("small", "red", "circle", 0, 0), *neighbours)
+    records = vcr_records(random.Random(0), image, image_id=0)
+    assert all(record["question"][-2] != [0] for record in records)
+    assert vcr_records(random.Random(0), image[:-1], image_id=0), "six of nine: three are left"
 
 
 def test_the_text_alone_does_not_give_the_correct_choice_away(tmp_path: Path) -> None:

@@ -184,7 +184,7 @@ def vcr_records(rng: random.Random, shapes: ImageShapes, *, image_id: int) -> li
         rationales = [Noun(None, colour, form) for colour in COLOURS if colour != shape.colour for form in SHAPES]
         present = [rationale for rationale in rationales if rationale.count(shapes)]
         absent = [rationale for rationale in rationales if not rationale.count(shapes)]
-        if noun is None or not present:
+        if noun is None or not present or len(absent) < NUM_CHOICES - 1:
             continue
         choices = [rng.choice(present), *rng.sample(absent, NUM_CHOICES - 1)]  # the correct one first
         colours = rng.sample(list(COLOURS), NUM_CHOICES)
