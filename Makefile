@@ -8,7 +8,7 @@ JOBS ?= 2
 BIN := $(VENV)/bin
 PYTEST = $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
 STAMP := $(VENV)/.ok
-RATIOS := speed corpora lxmert_speed distillation_speed
+RATIOS := speed corpora lxmert_speed distillation_speed threads
 VERBS := prepare pretrain finetune distill search evaluate promote sync
 
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -16,6 +16,7 @@ export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 export MLFLOW_SKIP_PIP_REQUIREMENTS_CHECK := true
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
+export OMP_WAIT_POLICY := passive
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help setup link $(VERBS) test check ui bench clean

@@ -30,7 +30,7 @@ from vlx.objectives.distillation import VIEW_WEIGHTS, teach, views_apart
 from vlx.objectives.supervised import logits_of
 from vlx.training.batching import epoch_batches, joint_layout
 from vlx.training.loop import Trainer, optim_of, schedule_of
-from vlx.training.optim import parameter_groups, set_lr
+from vlx.training.optim import decay_groups, set_lr
 from vlx.training.reptile import Reptile
 
 BATCH, TEXT, REGIONS, DIM, ANSWERS, TOTAL = 16, 128, 50, 256, 100, 1000
@@ -74,7 +74,7 @@ def ours(method: str, *, dropout: float = 0.0, moving: bool = False) -> Trainer:
     teacher, student = models_of(dropout)
     objective = distillation(method, teacher, cross_entropy, alpha=ALPHA, temperature=TEMPERATURE)
     hook = Reptile(
-        teacher, student, objective, strategy="skip", meta_lr=META_LR, inner_lr=LR, optim=optim_of(CFG),
+        teacher, student, objective, reptile_layers="skip", meta_lr=META_LR, inner_lr=LR, optim=optim_of(CFG),
         schedule=schedule_of(CFG, TOTAL), max_grad_norm=CLIP,
     )  # fmt: skip
     return Trainer(student, objective, CFG, total=TOTAL, hook=hook if moving else None)
@@ -122,7 +122,7 @@ def masked_views(batch: Batch) -> dict[str, Batch]:
 
 
 def looping(model: nn.Module, lr: float) -> AdamW:
-    return AdamW(parameter_groups(model.named_parameters(), DECAY), lr, foreach=False, fused=False)
+    return AdamW(decay_groups(model.named_parameters(), DECAY), lr, foreach=False, fused=False)
 
 
 def update(model: nn.Module, optimizer: AdamW, lr: float) -> None:

@@ -19,8 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # for the entry points
 
 from entrypoints import finetune, pretrain  # noqa: E402
 from vlx import tracking  # noqa: E402
-from vlx.config import FinetuneConfig, ModelFields, PretrainConfig, parse  # noqa: E402
-from vlx.pixel_options import PixelFields  # noqa: E402
+from vlx.config import FinetuneConfig, ModelFields, PixelFields, PretrainConfig, parse  # noqa: E402
 
 SHORT = ["--corpus_size=4000", "--train_examples=400", "--steps=150", "--batch_size=32", "--warmup_steps=15"]
 SHORT += ["--eval_every=50", "--checkpoint_every=1000"]

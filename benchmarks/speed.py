@@ -20,7 +20,7 @@ from vlx import tracking
 from vlx.config import DistillConfig
 from vlx.models.oscar import Oscar, OscarConfig
 from vlx.training.batching import epoch_batches, joint_layout
-from vlx.training.optim import parameter_groups
+from vlx.training.optim import decay_groups
 
 BATCH, TEXT, REGIONS = 32, 128, 50  # Oscar's VQA settings: every example padded to 128 tokens and 50 regions
 Step = Callable[[], None]
@@ -84,7 +84,7 @@ def fused_against_default(repeats: int) -> None:
     for weight in model.parameters():
         weight.grad = torch.randn_like(weight) * 1e-3
     default, fused = (
-        AdamW(parameter_groups(model.named_parameters(), 0.01), 1e-5, fused=choice) for choice in (None, True)
+        AdamW(decay_groups(model.named_parameters(), 0.01), 1e-5, fused=choice) for choice in (None, True)
     )
     ratio(
         f"fused against default AdamW, {sum(p.numel() for p in model.parameters()) / 1e6:.0f} M",

@@ -4,30 +4,34 @@ from pathlib import Path
 
 from vlx import tasks, tracking, workspace
 from vlx.config import DistillConfig, launch
-from vlx.training import recipes, results
-from vlx.training.batching import open_data
+from vlx.recipes import distill
+from vlx.recipes.build import task_preprocessing
+from vlx.recipes.data import log_datasets, open_corpus, open_datasets
+from vlx.recipes.publish import finish, lineage_tags, measure, show
+from vlx.recipes.requirements import check_distill
 
 
 def main(cfg: DistillConfig, trial: tracking.Trial | None = None) -> float:
-    """Teacher, student without distillation, distilled student. Returns the student's validation accuracy."""
-    corpus = recipes.corpus_of(cfg)
+    """Teacher, student without distillation, distilled student. Returns the student's validation score."""
+    check_distill(cfg)
+    corpus = open_corpus(cfg)
     task = tasks.load(cfg.task, corpus.answers(cfg.task))
     stem = f"distill-{cfg.task}-{workspace.key(cfg.as_dict(), corpus.fingerprint)}"
     title = f"{cfg.method}{' + reptile' if cfg.reptile else ''} on {cfg.task}, {cfg.student_layers}-layer student"
     with workspace.claim(Path(cfg.work_dir) / "runs", stem, resume=cfg.resume == "auto") as folder:
-        about = cfg.description or recipes.describe(cfg)
-        with tracking.run(cfg, name=title, folder=folder, description=about, trial=trial) as run:
-            teacher, trained = recipes.obtain_teacher(cfg, task, corpus)
-            data = open_data(corpus, task, teacher.words, cfg)
-            recipes.log_inputs(run, data)
-            rows = [trained or results.measure(teacher, data, task, title="teacher")]
+        description = cfg.description or distill.describe(cfg)
+        with tracking.run(cfg, name=title, folder=folder, description=description, trial=trial) as run:
+            teacher, result = distill.obtain_teacher(cfg, task, corpus)
+            datasets = open_datasets(corpus, task, teacher.wordpiece, task_preprocessing(cfg, task, corpus), cfg)
+            log_datasets(run, datasets)
+            rows = [result or measure(teacher, datasets, title="teacher")]
             if cfg.baseline:
-                rows.append(recipes.train_baseline(cfg, task, data, teacher, run))
-            rows.append(recipes.train_student(cfg, task, data, teacher, run, results.lineage(rows[0])))
+                rows.append(distill.train_baseline(cfg, task, datasets, teacher, run))
+            rows.append(distill.train_student(cfg, task, datasets, teacher, run, lineage_tags(rows[0])))
             run.log_figure(tracking.comparison_figure(rows), "figures/comparison.png")
             run.log_figure(tracking.tradeoff_figure(rows, task.metric), "figures/size_and_latency.png")
-        results.finish(folder, rows[-1])
-    results.show(rows, run, title)
+        finish(folder, rows[-1])
+    show(rows, run, title)
     return rows[-1].validation
 
 

@@ -5,22 +5,24 @@ from pathlib import Path
 
 from vlx import tracking, workspace
 from vlx.config import EvaluateConfig, launch
-from vlx.training import recipes, results
+from vlx.recipes.data import open_corpus, open_for_evaluation
+from vlx.recipes.predict import load_with_task
+from vlx.recipes.publish import evaluation_protocol, evaluation_tags, score
 
 
 def main(cfg: EvaluateConfig) -> float:
-    """Official scores, the official file, predictions and figures of one split. Returns the score that versions are
-    compared by; not a number where labels are not published."""
-    corpus = recipes.corpus_of(cfg)
+    """Official scores, submission file, predictions and figures of a split. Returns the task's metric; nan where labels
+    are not published."""
+    corpus = open_corpus(cfg)
     with (
         workspace.claim(Path(cfg.work_dir) / "runs", f"evaluate-{cfg.task}", resume=False) as folder,
         tracking.run(cfg, name=f"evaluate {cfg.model}", folder=folder, description=cfg.description) as run,
     ):
-        loaded, task = recipes.load_with_task(cfg.model, cfg.task, corpus)
-        split = recipes.open_for(loaded, corpus, task, cfg)
-        scores = results.score(run, loaded, split, task, stage=split.name)
-        run.set_tags(results.about(cfg.model, split))
-    logging.getLogger("vlx").info("%s on %s: %s", cfg.model, results.protocol(split), scores)
+        loaded, task = load_with_task(cfg.model, cfg.task, corpus)
+        dataset = open_for_evaluation(loaded, corpus, task, cfg)
+        scores = score(run, loaded, dataset, stage=dataset.name)
+        run.set_tags(evaluation_tags(cfg.model, dataset))
+    logging.getLogger("vlx").info("%s on %s: %s", cfg.model, evaluation_protocol(dataset), scores)
     return scores.get(task.metric, float("nan"))
 
 

@@ -4,21 +4,25 @@ from pathlib import Path
 
 from vlx import tasks, tracking, workspace
 from vlx.config import FinetuneConfig, launch
-from vlx.training import recipes, results
+from vlx.recipes.data import open_corpus
+from vlx.recipes.finetune import finetune
+from vlx.recipes.publish import finish, show
+from vlx.recipes.requirements import check_finetune
 
 
 def main(cfg: FinetuneConfig, trial: tracking.Trial | None = None) -> float:
-    """Returns the validation accuracy of the best step."""
-    corpus = recipes.corpus_of(cfg)
-    task = tasks.load(cfg.task, corpus.answers(cfg.task), loss=cfg.loss, negatives=cfg.negatives)
+    """Returns the validation score of the best step."""
+    check_finetune(cfg)
+    corpus = open_corpus(cfg)
+    task = tasks.load(cfg.task, corpus.answers(cfg.task), loss=cfg.loss, itm_negatives=cfg.itm_negatives)
     stem = f"finetune-{cfg.task}-{workspace.key(cfg.as_dict(), corpus.fingerprint)}"
     start = workspace.origin(cfg.weights) if cfg.weights else f"{cfg.layers} layers"
     title = f"{cfg.model} on {cfg.task}, {start}"
     with workspace.claim(Path(cfg.work_dir) / "runs", stem, resume=cfg.resume == "auto") as folder:
         with tracking.run(cfg, name=title, folder=folder, description=cfg.description, trial=trial) as run:
-            result = recipes.finetune(cfg, task, corpus, run, title=cfg.role)
-        results.finish(folder, result)
-    results.show([result], run, title)
+            result = finetune(cfg, task, corpus, run, title=cfg.role)
+        finish(folder, result)
+    show([result], run, title)
     return result.validation
 
 

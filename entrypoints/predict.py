@@ -8,29 +8,31 @@ from pathlib import Path
 
 from vlx import tracking, workspace
 from vlx.config import PredictConfig, launch
-from vlx.training import answering, recipes, results
+from vlx.recipes.data import open_corpus, open_for_evaluation
+from vlx.recipes.predict import answer, load_with_task
+from vlx.recipes.publish import evaluation_protocol, evaluation_tags, prefixed, submit
 
 log = logging.getLogger("vlx")
 
 
 def main(cfg: PredictConfig) -> list[tuple[str, float]] | Path:
-    """The likeliest answers to one text with their probabilities, or the path of a split's submission file."""
+    """The top-k answers to one text with their probabilities, or the path of a split's submission file."""
     if cfg.text:
-        answers = answering.answer(cfg)
-        for answer, score in answers:
-            log.info("%6.1f %%  %s", 100 * score, answer)
+        answers = answer(cfg)
+        for text, probability in answers:
+            log.info("%6.1f %%  %s", 100 * probability, text)
         return answers
-    corpus = recipes.corpus_of(cfg)
+    corpus = open_corpus(cfg)
     with (
         workspace.claim(Path(cfg.work_dir) / "runs", f"predict-{cfg.task}", resume=False) as folder,
         tracking.run(cfg, name=f"predict {cfg.model}", folder=folder, description=cfg.description) as run,
     ):
-        loaded, task = recipes.load_with_task(cfg.model, cfg.task, corpus)
-        split = recipes.open_for(loaded, corpus, task, cfg)
-        path, _, scores = results.submit(run, loaded, split, task)
-        run.log_metrics(results.prefixed(split.name, scores), step=0)
-        run.set_tags(results.about(cfg.model, split))
-    log.info("%s: %s; scored from the file: %s", path, results.protocol(split), scores or "labels are not published")
+        loaded, task = load_with_task(cfg.model, cfg.task, corpus)
+        dataset = open_for_evaluation(loaded, corpus, task, cfg)
+        path, _, scores = submit(run, loaded, dataset)
+        run.log_metrics(prefixed(dataset.name, scores), step=0)
+        run.set_tags(evaluation_tags(cfg.model, dataset))
+    log.info("%s: %s; scores of the file: %s", path, evaluation_protocol(dataset), scores or "no published labels")
     return path
 
 

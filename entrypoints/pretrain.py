@@ -1,22 +1,26 @@
-"""Pre-train a model on texts and pictures.  mlflow run . -e pretrain -P preset=lxmert-tiny"""
+"""Pre-train a model on texts and images.  mlflow run . -e pretrain -P preset=lxmert-tiny"""
 
 from pathlib import Path
 
 from vlx import tracking, workspace
 from vlx.config import PretrainConfig, launch
-from vlx.training import pretraining, recipes, results
+from vlx.recipes.data import open_corpus
+from vlx.recipes.pretrain import pretrain
+from vlx.recipes.publish import finish, show
+from vlx.recipes.requirements import check_pretrain
 
 
 def main(cfg: PretrainConfig, trial: tracking.Trial | None = None) -> float:
     """Returns the negative validation loss of the best step."""
-    corpus = recipes.corpus_of(cfg)
+    check_pretrain(cfg)
+    corpus = open_corpus(cfg)
     stem = f"pretrain-{cfg.model}-{workspace.key(cfg.as_dict(), corpus.fingerprint)}"
     title = f"{cfg.model} pre-trained on {cfg.task}" + (f", {workspace.origin(cfg.weights)}" if cfg.weights else "")
     with workspace.claim(Path(cfg.work_dir) / "runs", stem, resume=cfg.resume == "auto") as folder:
         with tracking.run(cfg, name=title, folder=folder, description=cfg.description, trial=trial) as run:
-            result = pretraining.pretrain(cfg, corpus, run, title=title)
-        results.finish(folder, result)
-    results.show([result], run, title)
+            result = pretrain(cfg, corpus, run, title=title)
+        finish(folder, result)
+    show([result], run, title)
     return result.validation
 
 

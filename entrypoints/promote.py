@@ -7,7 +7,7 @@ from vlx.config import PromoteConfig, launch
 
 
 def main(cfg: PromoteConfig) -> bool:
-    """Move the alias champion if the gate allows it. Returns whether it moved."""
+    """Move the alias champion if the version is better, or back; return whether it moved."""
     if cfg.rollback:
         outcome = tracking.rollback(cfg.name)
     else:

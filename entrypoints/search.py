@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vlx import search
-from vlx.config import SearchConfig, launch
-from vlx.options import Config
+from vlx.config import Config, SearchConfig, launch
 from vlx.training import recipes
 
 PREPARE: dict[str, Callable[[Any], Config]] = {"distill": recipes.with_teacher}  # before the first trial

@@ -1,4 +1,4 @@
-"""Send what a dead tracking server missed.  mlflow run . -e sync -P folder=outputs"""
+"""Send the parts of runs that a dead tracking server missed.  mlflow run . -e sync -P folder=outputs"""
 
 import logging
 
@@ -7,10 +7,10 @@ from vlx.config import SyncConfig, launch
 
 
 def main(cfg: SyncConfig) -> int:
-    """Returns the number of runs that are whole on the server."""
-    done = tracking.sync(cfg.folder)
-    logging.getLogger("vlx").info("%d runs are whole on the server.", done)
-    return done
+    """Return the number of runs that are complete on the server."""
+    complete = tracking.sync(cfg.folder)
+    logging.getLogger("vlx").info("%d runs are complete on the server.", complete)
+    return complete
 
 
 if __name__ == "__main__":

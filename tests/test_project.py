@@ -25,7 +25,7 @@ from vlx.tools import link_env, ui
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (  # from the ground up: a module imports from its own floor and those below
-    {"vlx", "errors"},
+    {"vlx", "errors", "files", "import_hook", "registry"},
     {"config", "options", "pixel_options", "pretrain_options", "progress", "spaces", "tokenization", "workspace"},
     {"models", "objectives"},
     {"corpora", "checkpoints", "tracking"},
@@ -282,7 +282,7 @@ def test_linked_environment_follows_the_requirements(environment: Path, tmp_path
 
 
 def test_linked_environment_replaces_a_link_to_a_deleted_checkout(environment: Path, tmp_path: Path) -> None:
-    link = link_env.place(ROOT)
+    link = link_env.link_path(ROOT)
     link.parent.mkdir()
     link.symlink_to(tmp_path / "deleted")
     assert link_env.ensure(ROOT, environment)
@@ -290,7 +290,7 @@ def test_linked_environment_replaces_a_link_to_a_deleted_checkout(environment: P
 
 
 def test_linked_environment_refuses_to_replace_a_real_folder(environment: Path) -> None:
-    link_env.place(ROOT).mkdir(parents=True)
+    link_env.link_path(ROOT).mkdir(parents=True)
     with pytest.raises(UserError, match="a real folder where vlx puts a link"):
         link_env.ensure(ROOT, environment)
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from vlx.config import SEARCHED, VERBS, DistillConfig, SearchConfig, parse
+from vlx.config import VERBS, DistillConfig, SearchConfig, parse
 from vlx.errors import ConfigError
+from vlx.registry import TRAINING
 from vlx.spaces import Dimension, read_space
 
 
@@ -14,7 +15,7 @@ def space_of(tmp_path: Path, text: str, **options: object) -> dict[str, Dimensio
     return read_space(str(tmp_path / "mine.yaml"), DistillConfig(**options), ()).dimensions
 
 
-@pytest.mark.parametrize("verb", SEARCHED)
+@pytest.mark.parametrize("verb", TRAINING)
 def test_every_verb_that_is_searched_has_a_space(verb: str) -> None:
     space = read_space(verb, VERBS[verb](), ())
     assert "lr" in space.dimensions and space.fixed["eval_every"] < VERBS[verb]().steps
@@ -90,7 +91,7 @@ def test_a_mistake_in_a_space_is_one_line(text: str, message: str, tmp_path: Pat
         (["--alpha=1.5"], "alpha=1.5: expected a value from 0 to 1."),
         (["--pruner=asha", "--seeds=3"], "wilcoxon is for several, others for one"),
         (["--pruner=wilcoxon"], "wilcoxon is for several, others for one"),
-        (["--against=latency", "--pruner=median"], "against=latency: with two aims expected pruner=none"),
+        (["--second_objective=latency", "--pruner=median"], "with two objectives expected pruner=none"),
         (["--sampler=tpee"], "Did you mean tpe?"),
     ],
 )

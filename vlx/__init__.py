@@ -2,12 +2,20 @@
 
 import os
 from importlib import import_module
+from typing import Any
 
-from wrapt import register_post_import_hook
+from vlx.import_hook import after_import
 
 __version__ = "0.1.0"
 
-# Offline and quiet unless the user says otherwise (set before mlflow or transformers are imported).
+# The public API (vlx.api), imported when it is first used. The others are submodules, also imported then.
+API = (
+    "corpus", "embedding", "evaluate", "fit", "kd", "load", "mkd", "model", "pkd", "run", "student", "supervised",
+    "task", "tinybert",
+)  # fmt: skip
+MODULES = ("checkpoints", "corpora", "models", "objectives", "recipes", "tasks", "tracking")
+
+# Offline and quiet unless the user says otherwise (set before mlflow, torch or transformers are imported).
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_SKIP_PIP_REQUIREMENTS_CHECK", "true")
 os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
@@ -16,6 +24,20 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# OpenMP threads sleep while they wait: spinning ones stall a step when another process needs the core.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-# After `import vlx`, AutoModel.from_pretrained(folder) knows vlx's models; nothing heavy is imported until then.
-register_post_import_hook(lambda _: import_module("vlx.models"), "transformers.models.auto.modeling_auto")
+# After `import vlx`, AutoModel.from_pretrained(folder) knows vlx's models; vlx.models waits for AutoModel's import.
+after_import("transformers.models.auto.modeling_auto", lambda: import_module("vlx.models.auto"))
+
+
+def __getattr__(name: str) -> Any:
+    if name in API:
+        return getattr(import_module("vlx.api"), name)
+    if name in MODULES:
+        return import_module(f"vlx.{name}")
+    raise AttributeError(f"vlx has no {name}; its public names are {', '.join((*API, *MODULES))}.")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *API, *MODULES})

@@ -54,7 +54,7 @@ METHODS = {
     "pkd": Entry("vlx.objectives.distillation:PKD", "logits and [CLS] states"),
     "tinybert": Entry("vlx.objectives.distillation:TINYBERT", "logits, hidden states and attention"),
     "mkd": Entry("vlx.objectives.distillation:MKD", "text-only, image-only and joint logits"),
-    "embedding": Entry("vlx.objectives.contrastive:EMBEDDING", "pooled vectors"),
+    "embedding": Entry("vlx.objectives.embedding:EMBEDDING", "pooled vectors"),
 }
 FORMATS: dict[str, Entry] = {}
 

@@ -18,10 +18,11 @@ Cut = Literal["longer", "second"]
 
 
 class WordPiece:
-    """Lower-cased WordPiece with its vocabulary; token 0 is the padding."""
+    """Lower-cased WordPiece with its vocabulary; token 0 is the padding. Raises CheckpointError if a special token is
+    missing."""
 
     def __init__(self, vocab: dict[str, int]) -> None:
-        missing = [word for word in SPECIAL[:4] if word not in vocab]
+        missing = [token for token in SPECIAL[:4] if token not in vocab]
         if missing:
             raise CheckpointError(
                 f"vocabulary of {len(vocab)} entries lacks {', '.join(missing)}; expected a BERT vocab.txt."
@@ -33,32 +34,48 @@ class WordPiece:
     def __len__(self) -> int:
         return max(self.vocab.values()) + 1
 
+    @property
+    def mask(self) -> int:
+        """The id of [MASK]."""
+        return self.vocab["[MASK]"]
+
     def encode(self, texts: Sequence[str], *, limit: int) -> list[list[int]]:
         """[CLS] text [SEP] of each text, the text cut so that the whole has at most `limit` >= 3 tokens."""
-        return [self.join(ids[: limit - 2])[0] for ids in self.pieces(texts)]
+        return [self.with_special_tokens(ids[: limit - 2])[0] for ids in self.token_ids(texts)]
 
     def encode_pairs(
         self, texts: Sequence[str], seconds: Sequence[str], *, limit: int, cut: Cut = "longer"
     ) -> list[tuple[list[int], list[int]]]:
         """Ids and segments of each [CLS] text [SEP] second [SEP], cut to `limit` tokens; an empty second is left out.
-        Oscar's pairs are a question or caption and the tags of its picture."""
-        pairs = zip(self.pieces(texts), self.pieces(seconds), strict=True)
-        return [self.join(*cut_pair(ids, others, limit=limit, cut=cut)) for ids, others in pairs]
+        Oscar's second texts are the object tags of the image."""
+        pairs = zip(self.token_ids(texts), self.token_ids(seconds), strict=True)
+        return [self.with_special_tokens(*cut_pair(first, second, limit=limit, cut=cut)) for first, second in pairs]
 
-    def pieces(self, texts: Sequence[str]) -> list[list[int]]:
-        return [one.ids for one in self.tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+    def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each text without special tokens."""
+        return [encoding.ids for encoding in self.tokenizer.encode_batch(list(texts), add_special_tokens=False)]
 
-    def words(self, ids: Sequence[int]) -> list[str]:
+    def tokens(self, ids: Sequence[int]) -> list[str]:
         return [self.tokenizer.id_to_token(token) for token in ids]
 
-    def join(self, ids: Sequence[int], others: Sequence[int] | None = None) -> tuple[list[int], list[int]]:
-        """Ids [CLS] ids [SEP] others [SEP], and their segments: 0, and 1 for the others and their [SEP]."""
-        second = [] if others is None else [*others, self.sep]
-        return [self.cls, *ids, self.sep, *second], [0] * (len(ids) + 2) + [1] * len(second)
+    def with_special_tokens(
+        self, first: Sequence[int], second: Sequence[int] | None = None
+    ) -> tuple[list[int], list[int]]:
+        """Ids [CLS] first [SEP] second [SEP], and their segments: 0, and 1 in the second part with its [SEP]."""
+        tail = [] if second is None else [*second, self.sep]
+        return [self.cls, *first, self.sep, *tail], [0] * (len(first) + 2) + [1] * len(tail)
 
     def save(self, folder: Path) -> None:
-        words = sorted(self.vocab, key=lambda word: self.vocab[word])
-        (folder / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
+        """Write vocab.txt, and the files from which transformers' AutoTokenizer loads the same tokenizer."""
+        from transformers import PreTrainedTokenizerFast
+
+        special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+        if "[MASK]" in self.vocab:
+            special["mask_token"] = "[MASK]"
+        fast = PreTrainedTokenizerFast(tokenizer_object=self.tokenizer._tokenizer, **special)
+        fast.save_pretrained(folder)
+        lines = sorted(self.vocab, key=lambda token: self.vocab[token])
+        (folder / "vocab.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: Path) -> "WordPiece":
@@ -69,8 +86,8 @@ class WordPiece:
             lines = path.read_text(encoding="utf-8").split("\n")
         except UnicodeDecodeError as error:
             raise CheckpointError(f"{path}: not UTF-8 text ({error.reason}); expected a BERT vocab.txt.") from error
-        words = lines[:-1] if lines[-1] == "" else lines
-        return cls({word: index for index, word in enumerate(words)})
+        entries = lines[:-1] if lines[-1] == "" else lines
+        return cls({entry: index for index, entry in enumerate(entries)})
 
     @classmethod
     def train(cls, texts: Iterable[str], *, size: int) -> "WordPiece":
@@ -90,15 +107,18 @@ class WordPiece:
         )
 
 
-def cut_pair(ids: Sequence[int], others: Sequence[int], *, limit: int, cut: Cut) -> tuple[list[int], list[int] | None]:
-    """A pair, cut so that it has at most `limit` tokens once it is joined: by the last token of the longer one (of the
-    second if they are as long), again and again; or the second, to what room the first leaves. None: no second."""
-    if not others:
-        return list(ids[: limit - 2]), None
+def cut_pair(
+    first: Sequence[int], second: Sequence[int], *, limit: int, cut: Cut
+) -> tuple[list[int], list[int] | None]:
+    """Cut a pair so that it has at most `limit` tokens with its special tokens. longer: remove the last token of the
+    longer one, or of the second if both are as long, until it fits; second: cut the second to the room that the first
+    leaves. None: there is no second."""
+    if not second:
+        return list(first[: limit - 2]), None
     if cut == "second":
-        room = limit - 3 - len(ids[: limit - 2])
-        return list(ids[: limit - 2]), list(others[:room]) if room >= 0 else None
-    first, second = list(ids), list(others)
+        room = limit - 3 - len(first[: limit - 2])
+        return list(first[: limit - 2]), list(second[:room]) if room >= 0 else None
+    first, second = list(first), list(second)
     while len(first) + len(second) > limit - 3:
         (first if len(first) > len(second) else second).pop()
     return first, second or None

@@ -1,4 +1,4 @@
-"""A distill run that is killed at any moment and started again ends in the bits of one that was not."""
+"""A distillation that is killed at any moment and restarted ends in the same bits as an uninterrupted one."""
 
 import json
 import os
@@ -14,6 +14,7 @@ import torch
 from mlflow import MlflowClient
 from safetensors.torch import load_file
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 KILLS = 10
 OPTIONS = {
@@ -40,8 +41,8 @@ OPTIONS = {
 
 
 def start(folder: Path, store: str) -> subprocess.Popen[bytes]:
-    words = [f"--{name}={value}" for name, value in OPTIONS.items()]
-    command = [sys.executable, str(ROOT / "entrypoints" / "distill.py"), f"--work_dir={folder / 'outputs'}", *words]
+    options = [f"--{name}={value}" for name, value in OPTIONS.items()]
+    command = [sys.executable, str(ROOT / "entrypoints" / "distill.py"), f"--work_dir={folder / 'outputs'}", *options]
     environment = os.environ | {"MLFLOW_TRACKING_URI": store, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     with (folder / "log.txt").open("ab") as log:
         return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
@@ -52,14 +53,14 @@ def finish(folder: Path, store: str) -> None:
     assert process.wait(timeout=300) == 0, (folder / "log.txt").read_text()[-3000:]
 
 
-def written(folder: Path) -> int:
-    """Bytes of all journals: how far a run has come, however often it was started."""
+def journal_bytes(folder: Path) -> int:
+    """Return the size of all journals, which grows over restarts as the run advances."""
     return sum(path.stat().st_size for path in folder.rglob("journal.jsonl"))
 
 
-def kill_after(process: subprocess.Popen[bytes], folder: Path, target: float, pause: float) -> None:
-    """SIGKILL a moment after the journals have grown to `target` bytes."""
-    while written(folder) < target:
+def kill_after(process: subprocess.Popen[bytes], folder: Path, *, target: float, pause: float) -> None:
+    """Send SIGKILL `pause` seconds after the journals have grown to `target` bytes."""
+    while journal_bytes(folder) < target:
         assert process.poll() is None, (folder / "log.txt").read_text()[-3000:]
         time.sleep(0.01)
     time.sleep(pause)
@@ -69,52 +70,62 @@ def kill_after(process: subprocess.Popen[bytes], folder: Path, target: float, pa
 
 
 def weights(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
-    """The student, the teacher as it was trained and as Reptile left it, and the baseline."""
+    """Return the weights of the student, the baseline, and the teacher before and after Reptile moved it."""
     (run,) = (folder / "outputs" / "runs").iterdir()
     (teacher,) = (folder / "outputs" / "teachers").iterdir()
-    models = {"student": run, "moved": run, "baseline": run / "baseline", "teacher": teacher}
-    names = {"moved": "teacher"}
-    return {name: load_file(where / names.get(name, "model") / "model.safetensors") for name, where in models.items()}
+    models = {
+        "student": run / "model",
+        "baseline": run / "baseline" / "model",
+        "teacher": teacher / "model",
+        "moved teacher": run / "teacher",
+    }
+    return {name: load_file(model / "model.safetensors") for name, model in models.items()}
 
 
 def histories(store: str) -> dict[str, dict[str, list[tuple[int, float]]]]:
-    """Role of a run -> metric -> its points; what depends on the clock is left out."""
+    """Return the points (step, value) by role and metric, without metrics of time."""
     client = MlflowClient(store)
-    (experiment,) = (e for e in client.search_experiments() if e.name != "Default")
-    found = {}
+    (experiment,) = (each for each in client.search_experiments() if each.name != "Default")
+    roles = {}
     for run in client.search_runs([experiment.experiment_id]):
         assert run.info.status == "FINISHED"
         keys = [key for key in run.data.metrics if "per_second" not in key and "latency" not in key]
         points = {key: client.get_metric_history(run.info.run_id, key) for key in keys}
-        found[run.data.tags["vlx.role"]] = {key: [(p.step, p.value) for p in values] for key, values in points.items()}
-    return found
+        role = run.data.tags["vlx.role"]
+        roles[role] = {key: [(point.step, point.value) for point in values] for key, values in points.items()}
+    return roles
 
 
-def test_ten_kills_change_no_bit_and_lose_and_double_no_metric(tmp_path: Path) -> None:
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    whole.mkdir()
-    parts.mkdir()
-    stores = {folder: f"sqlite:///{folder / 'mlflow.db'}" for folder in (whole, parts)}
-    finish(whole, stores[whole])
-    share = written(whole) / (KILLS + 1)
+def test_ten_kills_change_no_bit_and_neither_lose_nor_double_a_metric(tmp_path: Path) -> None:
+    uninterrupted = tmp_path / "uninterrupted"
+    killed = tmp_path / "killed"
+    stores = {folder: f"sqlite:///{folder / 'mlflow.db'}" for folder in (uninterrupted, killed)}
+    uninterrupted.mkdir()
+    killed.mkdir()
+    finish(uninterrupted, stores[uninterrupted])
+    share = journal_bytes(uninterrupted) / (KILLS + 1)
 
     chance = random.Random(int(os.environ.get("VLX_KILL_SEED", "0")))
     for _ in range(KILLS):
-        process = start(parts, stores[parts])
-        kill_after(process, parts, written(parts) + share * chance.uniform(0.3, 1.0), chance.uniform(0.0, 0.2))
-    finish(parts, stores[parts])
+        process = start(killed, stores[killed])
+        target = journal_bytes(killed) + share * chance.uniform(0.3, 1.0)
+        kill_after(process, killed, target=target, pause=chance.uniform(0.0, 0.2))
+    finish(killed, stores[killed])
 
-    expected, found = weights(whole), weights(parts)
+    expected = weights(uninterrupted)
+    actual = weights(killed)
     for name, tensors in expected.items():
-        assert all(torch.equal(found[name][key], value) for key, value in tensors.items()), name
-    assert not all(torch.equal(expected["moved"][key], value) for key, value in expected["teacher"].items())
-    assert histories(stores[parts]) == histories(stores[whole])
-    (run,) = (parts / "outputs" / "runs").iterdir()
+        assert all(torch.equal(actual[name][key], value) for key, value in tensors.items()), name
+    assert not all(torch.equal(expected["moved teacher"][key], value) for key, value in expected["teacher"].items())
+    assert histories(stores[killed]) == histories(stores[uninterrupted])
+    (run,) = (killed / "outputs" / "runs").iterdir()
     assert json.loads((run / "result.json").read_text())["version"] == "1"
 
 
 @pytest.mark.parametrize(("kind", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_saves_the_step_and_tells_mlflow(tmp_path: Path, kind: signal.Signals, code: int) -> None:
+def test_a_signal_saves_a_checkpoint_and_ends_the_runs_as_killed(
+    tmp_path: Path, kind: signal.Signals, code: int
+) -> None:
     store = f"sqlite:///{tmp_path / 'mlflow.db'}"
     process = start(tmp_path, store)
     checkpoints = tmp_path / "outputs" / "teachers"

@@ -15,7 +15,7 @@ from vlx.models.student import depths, layer_map, student_from
         ("first", [[0], [1], [2], [3], [4], [5]]),
         ("last", [[6], [7], [8], [9], [10], [11]]),
         ("skip", [[1], [3], [5], [7], [9], [11]]),
-        ("both", [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9], [10, 11]]),
+        ("mean", [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9], [10, 11]]),
     ],
 )
 def test_layer_maps_of_six_in_twelve_are_the_originals(strategy: str, expected: list[list[int]]) -> None:
@@ -29,9 +29,9 @@ def test_more_student_than_teacher_layers_is_refused() -> None:
 
 @pytest.mark.parametrize("layers", [(6, 12), (4, 12), (3, 12), (3, 6), (5, 12), (3, 4), (4, 4), (7, 9)])
 def test_every_ratio_of_depths_has_its_map(layers: tuple[int, int]) -> None:
-    """Each teacher layer belongs to one student layer (both); skip takes the last of each."""
+    """Each teacher layer belongs to one student layer (mean); skip takes the last of each."""
     student, teacher = layers
-    shares = layer_map("both", student, teacher)
+    shares = layer_map("mean", student, teacher)
     assert [other for share in shares for other in share] == list(range(teacher)) and all(shares)
     assert layer_map("skip", student, teacher) == [share[-1:] for share in shares]
     assert {len(share) for share in shares} <= {teacher // student, -(-teacher // student)}
@@ -57,7 +57,7 @@ def test_student_copies_the_layers_and_everything_else(init: str, source: list[i
 
 def test_a_student_of_both_starts_from_the_mean_of_two_layers_and_of_none_from_all_but_the_layers() -> None:
     teacher = Oscar(config(num_hidden_layers=4))
-    both, none = (student_from(teacher, layers=2, init=init, seed=0).state_dict() for init in ("both", "none"))
+    both, none = (student_from(teacher, layers=2, init=init, seed=0).state_dict() for init in ("mean", "none"))
     theirs, name = teacher.state_dict(), "bert.encoder.layer.{}.output.dense.weight"
     for index in (0, 1):
         two = [theirs[name.format(2 * index + other)] for other in (0, 1)]

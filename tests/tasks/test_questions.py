@@ -15,27 +15,27 @@ from vlx.tokenization import WordPiece
 HUMANS = [["yes"] * 10, ["2"] * 3 + ["two"] * 2 + ["3"] * 5]
 VQA = Dataset.from_dict(
     {
-        "identifier": ["7", "own-8"],
+        "identifier": ["7", "mine-8"],
         "text": ["is it red?", "how many?"],
         "image_ids": [["a"], ["b"]],
         "answers": [["yes"], ["2", "3"]],
         "scores": [[1.0], [0.9, 1.0]],
         "category": ["yes/no", "number"],
-        "extra": [json.dumps({"answers": said}) for said in HUMANS],
+        "extra": [json.dumps({"answers": answers}) for answers in HUMANS],
     }
 )
-SAYS = np.array([[0.9, 0.1, 0.2], [0.1, 0.8, 0.3]])  # yes, 2
+PROBABILITIES = np.array([[0.9, 0.1, 0.2], [0.1, 0.8, 0.3]])  # yes, 2
 TASK = tasks.load("vqa", ["yes", "2", "3"])
 
 
 def test_the_official_score_normalises_and_leaves_each_annotator_out() -> None:
     # "two" is "2": five of ten said it. The five left out see 4 others, the rest 5: all at least 3, so 1.
-    assert TASK.score(VQA, SAYS) == {"accuracy": 1.0, "accuracy_yes_no": 1.0, "accuracy_number": 1.0}
+    assert TASK.score(VQA, PROBABILITIES) == {"accuracy": 1.0, "accuracy_yes_no": 1.0, "accuracy_number": 1.0}
 
 
 def test_without_the_ten_answers_the_soft_score_counts() -> None:
     plain = VQA.map(lambda row: {"extra": "", "category": ""})
-    assert TASK.score(plain, SAYS) == pytest.approx({"accuracy": (1.0 + 0.9) / 2})
+    assert TASK.score(plain, PROBABILITIES) == pytest.approx({"accuracy": (1.0 + 0.9) / 2})
 
 
 def test_targets_are_the_soft_scores_of_known_answers() -> None:
@@ -54,18 +54,18 @@ def test_each_answer_is_scored_by_itself_in_vqa_and_against_the_others_in_gqa() 
 
 
 def test_official_files(tmp_path: Path) -> None:
-    path = TASK.write_submission(VQA, SAYS, tmp_path / "vqa_testdev")
+    path = TASK.write_submission(VQA, PROBABILITIES, tmp_path / "vqa_testdev")
     assert json.loads(path.read_text()) == [
         {"question_id": 7, "answer": "yes"},
-        {"question_id": "own-8", "answer": "2"},
+        {"question_id": "mine-8", "answer": "2"},
     ]
     gqa = tasks.load("gqa", ["yes", "2", "3"])
-    path = gqa.write_submission(VQA, SAYS, tmp_path / "gqa_testdev")
+    path = gqa.write_submission(VQA, PROBABILITIES, tmp_path / "gqa_testdev")
     assert json.loads(path.read_text())[0] == {"questionId": "7", "prediction": "yes"}
 
 
-def test_a_damaged_file_is_told_in_one_line(tmp_path: Path) -> None:
-    path = TASK.write_submission(VQA, SAYS, tmp_path / "vqa_testdev")
+def test_a_damaged_file_is_reported_in_one_line(tmp_path: Path) -> None:
+    path = TASK.write_submission(VQA, PROBABILITIES, tmp_path / "vqa_testdev")
     for content, message in (
         (path.read_text()[:40], "not JSON"),
         ('{"question_id": 7}', "expected a list of objects with question_id and answer"),
@@ -73,22 +73,22 @@ def test_a_damaged_file_is_told_in_one_line(tmp_path: Path) -> None:
     ):
         path.write_text(content)
         with pytest.raises(SubmissionError, match=message):
-            TASK.rescore(VQA, path)
+            TASK.score_submission(VQA, path)
 
 
-def test_gqa_counts_consistency_over_what_right_answers_entail() -> None:
+def test_gqa_counts_consistency_over_what_correct_answers_entail() -> None:
     examples = Dataset.from_dict(
         {
             "identifier": ["1", "2", "3", "4"],
             "answers": [["a"], ["b"], ["a"], ["a"]],
             "scores": [[1.0]] * 4,
             "category": ["query", "verify", "verify", "query"],
-            # 1 is right and entails 2 (right) and 3 (wrong): one half. 4 is wrong: what it entails does not count.
+            # 1 is correct and entails 2 (correct) and 3 (wrong): one half. 4 is wrong: what it entails does not count.
             "extra": [json.dumps({"entailed": ["1", "2", "3"]}), "", "", json.dumps({"entailed": ["1"]})],
         }
     )
-    says = np.array([[0.9, 0.1], [0.1, 0.9], [0.2, 0.8], [0.3, 0.7]])
-    scores = tasks.load("gqa", ["a", "b"]).score(examples, says)
+    probabilities = np.array([[0.9, 0.1], [0.1, 0.9], [0.2, 0.8], [0.3, 0.7]])
+    scores = tasks.load("gqa", ["a", "b"]).score(examples, probabilities)
     by_type = {"accuracy_query": 0.5, "accuracy_verify": 0.5, "accuracy_open": 0.5, "accuracy_binary": 0.5}
     assert scores == {"accuracy": 0.5, "consistency": 0.5} | by_type
 
@@ -105,15 +105,15 @@ def test_gqa_counts_balanced_questions_and_how_answers_are_spread() -> None:
             "extra": [groups, groups, groups, unbalanced],
         }
     )
-    says = np.array([[0.9, 0.1]] * 4)  # always a: right twice of the three balanced ones
-    # gold a 2, b 1; given a 3: (3 - 2)^2 / 2 + (0 - 1)^2 / 1, of which the script gives a hundredth
-    assert tasks.load("gqa", ["a", "b"]).score(examples, says) == pytest.approx(
+    probabilities = np.array([[0.9, 0.1]] * 4)  # always a: right twice of the three balanced ones
+    # gold a 2, b 1; predicted a 3: (3 - 2)^2 / 2 + (0 - 1)^2 / 1, of which the script gives a hundredth
+    assert tasks.load("gqa", ["a", "b"]).score(examples, probabilities) == pytest.approx(
         {"accuracy": 2 / 3, "distribution": 0.015}
     )
 
 
 def test_gqa_counts_answers_that_are_valid_and_plausible() -> None:
-    said = [
+    facts = [
         {"valid": ["red", "blue"], "plausible": ["red"]},
         {"valid": ["red", "blue"], "plausible": ["blue"]},
         {"valid": ["red"], "plausible": ["red"], "types": {"detailed": "twoCommon"}},  # red is in neither, whatever
@@ -125,7 +125,7 @@ def test_gqa_counts_answers_that_are_valid_and_plausible() -> None:
             "answers": [["red"], ["blue"], ["color"], ["red"]],
             "scores": [[1.0]] * 4,
             "category": [""] * 4,
-            "extra": [json.dumps(one) for one in said],
+            "extra": [json.dumps(row) for row in facts],
         }
     )
     task = tasks.load("gqa", ["red", "color"])
@@ -135,8 +135,8 @@ def test_gqa_counts_answers_that_are_valid_and_plausible() -> None:
     assert common == {"accuracy": 1.0, "validity": 1.0, "plausibility": 1.0}
 
 
-def test_chance_is_the_best_single_answer() -> None:
-    assert TASK.chance_level(VQA) == 0.5  # "yes" and "3" are worth 1 of 2 questions each
+def test_the_majority_baseline_is_the_best_single_answer() -> None:
+    assert TASK.majority_baseline(VQA) == 0.5  # "yes" and "3" are worth 1 of 2 questions each
 
 
 def test_a_corpus_without_a_vocabulary_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""A tracking store of each test's own: a migrated database is made once and copied."""
+"""A tracking store for each test: a migrated database is made once and copied."""
 
 import shutil
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 
 from vlx.tracking import store
+from vlx.tracking.journal import Uploader
 
 
 @dataclass(frozen=True)
@@ -20,10 +21,20 @@ class Options:
 
 
 class Server:
-    """The database of a test, looked at from outside."""
+    """The tracking store of a test: a database in a folder of its own."""
 
-    def __init__(self, uri: str) -> None:
-        self.uri, self.client = uri, MlflowClient(uri)
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+
+    def take_down(self) -> None:
+        """Make every new connection fail until bring_back."""
+        self.folder.rename(self.folder.with_suffix(".down"))
+        self.folder.touch()  # a file where the folder of the database is expected
+
+    def bring_back(self) -> None:
+        self.folder.unlink()
+        self.folder.with_suffix(".down").rename(self.folder)
 
     @property
     def experiment(self) -> str:
@@ -33,8 +44,7 @@ class Server:
         return list(self.client.search_runs([self.experiment], order_by=["attributes.start_time"]))
 
     def history(self, run_id: str, key: str) -> list[tuple[int, float]]:
-        found = self.client.get_metric_history(run_id, key)
-        return sorted((metric.step, metric.value) for metric in found)
+        return sorted((point.step, point.value) for point in self.client.get_metric_history(run_id, key))
 
 
 @pytest.fixture(scope="session")
@@ -46,10 +56,17 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def server(migrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
-    shutil.copy(migrated, tmp_path / "mlflow.db")
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    return Server(uri)
+    folder = tmp_path / "store"
+    folder.mkdir()
+    shutil.copy(migrated, folder)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+    return Server(folder)
+
+
+@pytest.fixture
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An uploader that pauses for milliseconds after a failure."""
+    monkeypatch.setattr(Uploader, "poll_seconds", 0.01)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Ends runs in every way, each in a process of its own; prints a JSON object: ending -> exit code.
+"""End runs in every way, each in its own process; print a JSON object: ending -> exit code.
 
 python endings.py FOLDER: runs in FOLDER/<ending>, store: MLFLOW_TRACKING_URI. Forks: mlflow is imported once.
 """
@@ -21,8 +21,8 @@ class Options:
     task: str = "nlvr2"
 
 
-def send(kind: int) -> None:
-    os.kill(os.getpid(), kind)
+def send(number: int) -> None:
+    os.kill(os.getpid(), number)
     time.sleep(20)
 
 
@@ -61,7 +61,7 @@ def sighup(run: Run) -> None:
 def sigterm_at_a_step(run: Run) -> None:
     for step in range(100):
         run.log_metrics({"loss": 1.0}, step=step)
-        run.stop_if_asked(lambda: run.log_text("saved", "checkpoint.txt"))
+        run.stop_if_requested(lambda: run.log_text("saved", "checkpoint.txt"))
         if step == 5:
             os.kill(os.getpid(), signal.SIGTERM)
 
@@ -73,13 +73,13 @@ def sigterm_in_a_nested_run(run: Run) -> None:
 
 def sigterm_after_the_last_step(run: Run) -> None:
     with tracking.run(Options(), name="complete", description="", folder=run.folder / "nested") as nested:
-        nested.stop_if_asked(lambda: None)
+        nested.stop_if_requested(lambda: None)
         os.kill(os.getpid(), signal.SIGTERM)
     run.log_text("must not happen", "later.txt")
 
 
 def sigint_twice(run: Run) -> None:
-    run.stop_if_asked(lambda: None)
+    run.stop_if_requested(lambda: None)
     os.kill(os.getpid(), signal.SIGINT)
     run.log_metrics({"first": 1.0}, step=0)  # the first waits for the step's end
     send(signal.SIGINT)
@@ -99,7 +99,7 @@ ENDINGS: tuple[Callable[[Run], None], ...] = (
 
 
 def child(ending: Callable[[Run], None], folder: Path) -> int:
-    before = [signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)]
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     try:
         with tracking.run(Options(), name=ending.__name__, description="", folder=folder) as run:
             ending(run)
@@ -110,7 +110,7 @@ def child(ending: Callable[[Run], None], folder: Path) -> int:
     except ValueError:
         return 1
     finally:
-        assert [signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)] == before
+        assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
     return 0
 
 

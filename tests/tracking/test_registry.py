@@ -77,8 +77,8 @@ def test_a_model_is_logged_registered_fetched_and_predicts_from_pictures(
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
     number, run_id = publish(options, tmp_path / "run", model_folder, **{"val/accuracy": 0.7})
     assert number == "1" and tracking.promote(NAME).moved
-    found = server.client.get_model_version(NAME, "1")
-    assert found.run_id == run_id and found.tags["val/accuracy"] == "0.7"
+    registered = server.client.get_model_version(NAME, "1")
+    assert registered.run_id == run_id and registered.tags["val/accuracy"] == "0.7"
     folder = tracking.download(f"models:/{NAME}@champion")
     assert (folder / "model.safetensors").read_bytes() == (model_folder / "model.safetensors").read_bytes()
     assert tracking.resolve(f"models:/{NAME}@champion") == f"models:/{NAME}/1"
@@ -112,7 +112,7 @@ def test_a_resumed_run_that_publishes_again_makes_no_second_version(
     assert len(server.client.search_model_versions(f"name = '{NAME}'")) == 1
 
 
-def test_a_better_version_takes_the_alias_and_both_say_why(server: Any) -> None:
+def test_a_better_version_takes_the_alias_and_both_versions_are_tagged_with_the_reason(server: Any) -> None:
     version(server, 0.70)
     assert tracking.promote(NAME).moved and champion(server) == "1"
     version(server, 0.72)
@@ -134,7 +134,7 @@ def test_a_better_version_takes_the_alias_and_both_say_why(server: Any) -> None:
         (0.90, {"task": "nlvr"}, 0.0, "not comparable: task"),
     ],
 )
-def test_what_is_not_better_on_the_same_data_is_refused(
+def test_a_version_that_is_not_better_on_the_same_data_is_refused(
     server: Any, accuracy: float, tags: dict[str, str], margin: float, reason: str
 ) -> None:
     version(server, 0.70)
@@ -179,7 +179,7 @@ def test_a_version_without_a_usable_metric_is_a_mistake(server: Any, accuracy: A
         ("somewhere/else", "expected models:/name@alias"),
     ],
 )
-def test_what_is_not_registered_is_one_line_that_says_what_is(server: Any, uri: str, message: str) -> None:
+def test_an_error_of_the_registry_is_one_line_that_lists_what_exists(server: Any, uri: str, message: str) -> None:
     version(server, 0.7)
     with pytest.raises(RegistryError, match=message.replace("/", "/")) as caught:
         tracking.download(uri)
@@ -187,7 +187,7 @@ def test_what_is_not_registered_is_one_line_that_says_what_is(server: Any, uri: 
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "a:b", "a b", "x' or '1'='1"])
-def test_a_name_the_registry_cannot_keep_is_refused_at_once(name: str) -> None:
+def test_a_name_that_the_registry_cannot_hold_is_refused(name: str) -> None:
     with pytest.raises(RegistryError, match="expected letters"):
         registry.check_name(name)
 

@@ -19,16 +19,16 @@ class Scores:
 
 
 def rows(scores: list[float], labels: list[int], category: str = "count") -> dict[str, list[Any]]:
-    words = ("False", "True")
+    answers = ("False", "True")
     return {
         "identifier": [f"dev-{number}" for number in range(len(scores))],
         "text": [f"<b>{number}</b> & more" for number in range(len(scores))],
         "category": [category for _ in scores],
         "image_ids": [["a", "b"] for _ in scores],
-        "label": [words[label] for label in labels],
-        "prediction": [words[score > 0.5] for score in scores],
+        "label": [answers[label] for label in labels],
+        "prediction": [answers[score > 0.5] for score in scores],
         "score": scores,
-        "right": [(score > 0.5) == bool(label) for score, label in zip(scores, labels, strict=True)],
+        "correct": [(score > 0.5) == bool(label) for score, label in zip(scores, labels, strict=True)],
     }
 
 
@@ -40,23 +40,23 @@ def texts(figure: Any) -> list[str]:
 
 
 def test_confusion_counts_by_label_and_share_of_the_label() -> None:
-    # labels: True False False True; answers: True True False True
+    # labels: True False False True; predictions: True True False True
     assert texts(report.confusion_figure(FOUR)) == ["1\n50%", "1\n50%", "0\n0%", "2\n100%"]
 
 
-def test_categories_show_accuracy_count_and_chance() -> None:
+def test_categories_show_accuracy_count_and_majority_baseline() -> None:
     figure = report.categories_figure(FOUR, 0.5)
     assert texts(figure) == ["75.0% of 4"]
-    assert figure.legends[0].get_texts()[0].get_text() == "without a look: 50.0%"
+    assert figure.legends[0].get_texts()[0].get_text() == "majority baseline: 50.0%"
 
 
-def test_calibration_is_the_share_of_true_by_mean_score() -> None:
-    right = report.scores_figure(rows([0.31, 0.33, 0.71, 0.73], [1, 0, 1, 1])).axes[1]
-    assert right.lines[1].get_xdata() == pytest.approx([0.32, 0.72])
-    assert right.lines[1].get_ydata() == pytest.approx([0.5, 1.0])
+def test_calibration_is_the_fraction_of_true_labels_by_mean_score() -> None:
+    calibration = report.scores_figure(rows([0.31, 0.33, 0.71, 0.73], [1, 0, 1, 1])).axes[1]
+    assert calibration.lines[1].get_xdata() == pytest.approx([0.32, 0.72])
+    assert calibration.lines[1].get_ydata() == pytest.approx([0.5, 1.0])
 
 
-def test_figures_of_a_task_without_categories_leave_that_one_out() -> None:
+def test_a_task_without_categories_has_no_figure_of_them() -> None:
     assert set(report.prediction_figures(FOUR, 0.5)) == {"confusion", "scores", "categories"}
     assert set(report.prediction_figures(rows([0.9], [1], ""), 0.5)) == {"confusion", "scores"}
 
@@ -66,7 +66,7 @@ def test_comparison_has_a_bar_a_model_and_shared_score() -> None:
     assert texts(report.comparison_figure(models)) == ["0.800", "0.700"]
 
 
-def test_the_page_shows_the_surest_mistakes_first_with_small_pictures_and_escaped_text() -> None:
+def test_the_page_shows_the_most_confident_mistakes_first_with_small_images_and_escaped_text() -> None:
     files = report.prediction_files(
         "dev", "dev: 4 examples", FOUR, lambda image: Image.new("RGB", (900, 300)) if image == "a" else None
     )
@@ -74,6 +74,7 @@ def test_the_page_shows_the_surest_mistakes_first_with_small_pictures_and_escape
     assert page.count("<article>") == 4 and page.count("data:image/png") == 4
     assert "&lt;b&gt;1&lt;/b&gt; &amp; more" in page and "<b>1</b>" not in page
     assert page.index("dev-1") < page.index("dev-0") < page.index("dev-2") < page.index("dev-3")
+    assert "<h3>Incorrect: 1 of 4" in page and "<h3>Correct: 3 of 4" in page
     assert len(page) < 20_000
 
 
@@ -87,27 +88,30 @@ def test_the_table_has_every_prediction_as_mlflow_reads_tables() -> None:
 
 def test_the_card_holds_scores_lineage_and_the_warning() -> None:
     facts = {"task": "nlvr2", "val/accuracy": "0.5", "teacher": "models:/t/1", "teacher_run": "", "warning": "w"}
-    card = report.model_card("student", facts, "at chance level")
+    card = report.model_card("student", facts, "at the majority baseline")
     assert "| val/accuracy | 0.5 |" in card and "| teacher | models:/t/1 |" in card
-    assert "**Warning: at chance level.**" in card and "teacher_run" not in card
+    assert "**Warning: at the majority baseline.**" in card and "teacher_run" not in card
     assert "Warning" not in report.model_card("student", facts)
 
 
-def test_of_several_answers_the_surest_is_the_one_with_the_highest_score() -> None:
-    found = rows([0.1, 0.6], [0, 0], "") | {"label": ["<i>", "<i>"], "prediction": ["<u>", "<u>"], "right": [False] * 2}
-    page = report.prediction_files("val", "val: 2 examples", found, lambda image: None)["predictions/val.html"]
+def test_of_several_answers_the_most_confident_has_the_highest_score() -> None:
+    answers = {"label": ["<i>", "<i>"], "prediction": ["<u>", "<u>"], "correct": [False] * 2}
+    table = rows([0.1, 0.6], [0, 0], "") | answers
+    page = report.prediction_files("val", "val: 2 examples", table, lambda image: None)["predictions/val.html"]
     assert page.index("dev-1") < page.index("dev-0") and "<h2>val: 2 examples</h2>" in page
     assert "<b>&lt;u&gt;</b>" in page and "<i>" not in page
 
 
-def test_boxes_are_drawn_into_the_picture() -> None:
-    found = rows([0.9], [1], "") | {"drawn": [[[0.1, 0.1, 0.4, 0.4], [0.6, 0.6, 0.9, 0.9]]], "image_ids": [["a"]]}
-    files = report.prediction_files("val", "val", found, lambda image: Image.new("RGB", (50, 50)))
+def test_boxes_are_drawn_into_the_image() -> None:
+    boxes = [[[0.1, 0.1, 0.4, 0.4], [0.6, 0.6, 0.9, 0.9]]]  # label, prediction
+    table = rows([0.9], [1], "") | {"drawn_boxes": boxes, "image_ids": [["a"]]}
+    files = report.prediction_files("val", "val", table, lambda image: Image.new("RGB", (50, 50)))
     data = re.search('base64,([^"]*)', files["predictions/val.html"])
-    assert data and "drawn" not in files["predictions/val.table.json"]
+    assert data and "drawn_boxes" not in files["predictions/val.table.json"]
     image = Image.open(BytesIO(base64.b64decode(data[1])))
-    assert [image.getpixel(place) for place in ((5, 10), (28, 35), (25, 25))] == [
-        tuple(bytes.fromhex(colour.removeprefix("#"))) for colour in (report.BLUE, report.ORANGE, "#000000")
+    assert [image.getpixel(position) for position in ((5, 10), (28, 35), (25, 25))] == [
+        tuple(bytes.fromhex(color.removeprefix("#")))
+        for color in (report.LABEL_COLOR, report.PREDICTION_COLOR, "#000000")
     ]
 
 
@@ -115,8 +119,8 @@ def test_the_card_of_a_student_shows_what_its_teacher_scores_and_costs() -> None
     facts = {"task": "nlvr2", "test/accuracy": "0.90", "parameters": "1234567", "latency_ms": "3.10"}
     card = report.model_card("student", facts | {"teacher/test/accuracy": "0.91", "teacher/parameters": "2345678"})
     assert "| test/accuracy | 0.90 | 0.91 |" in card and "| parameters | 1,234,567 | 2,345,678 |" in card
-    assert "| | this model | its teacher |" in card.replace("|  |", "| |")
-    assert "its teacher" not in report.model_card("teacher", facts) and "3.10 |" in card
+    assert "| | this model | teacher |" in card.replace("|  |", "| |")
+    assert "| teacher |" not in report.model_card("its teacher", facts) and "3.10 |" in card
 
 
 def test_the_figure_of_size_and_latency_has_a_point_a_model_in_each_panel() -> None:

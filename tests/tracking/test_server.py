@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def launch(migrated: Path, tmp_path: Path) -> Iterator[Callable[[], str]]:
-    """Start the server (again) on its port; returns its address once it answers."""
+    """Start or restart the server on its port; return its address once it answers."""
     database = shutil.copy(migrated, tmp_path / "server.db")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -37,12 +37,12 @@ def launch(migrated: Path, tmp_path: Path) -> Iterator[Callable[[], str]]:
 
     def start() -> str:
         stop()
-        words = [Path(sys.executable).with_name("mlflow"), "server", "--host", "127.0.0.1", "--port", str(port)]
-        words += ["--workers", "1", "--backend-store-uri", f"sqlite:///{database}"]
-        words += ["--artifacts-destination", str(tmp_path / "served")]
+        command = [Path(sys.executable).with_name("mlflow"), "server", "--host", "127.0.0.1", "--port", str(port)]
+        command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{database}"]
+        command += ["--artifacts-destination", str(tmp_path / "served")]
         environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         with (tmp_path / "server.log").open("ab") as log:
-            running.append(subprocess.Popen(words, stdout=log, stderr=log, env=environment, start_new_session=True))
+            running.append(subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True))
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             try:
@@ -67,7 +67,7 @@ def test_no_metric_is_lost_or_doubled_by_a_server_dead_at_the_start_killed_in_th
             if step == 300:
                 launch()
                 assert run.uploader.flush(60) or run.uploader.flush(60)
-                known = run.id
+                run_id = run.id
             if step == 600:
                 launch.stop()
             run.log_metrics({f"m{number}": step + number for number in range(3)}, step=step)
@@ -75,12 +75,12 @@ def test_no_metric_is_lost_or_doubled_by_a_server_dead_at_the_start_killed_in_th
     launch()
     assert tracking.sync(tmp_path / "run") == 1
     client = MlflowClient(launch.uri)
-    found = client.get_run(known)
+    logged = client.get_run(run_id)
     for number in range(3):
-        points = client.get_metric_history(known, f"m{number}")
+        points = client.get_metric_history(run_id, f"m{number}")
         assert sorted((point.step, point.value) for point in points) == [(s, s + number) for s in range(900)]
-    assert found.info.status == "FINISHED" and found.info.run_name == "r"
-    assert [file.path for file in client.list_artifacts(known)] == ["config.json", "model_card.md"]
+    assert logged.info.status == "FINISHED" and logged.info.run_name == "r"
+    assert [file.path for file in client.list_artifacts(run_id)] == ["config.json", "model_card.md"]
     assert tracking.links(run)[0].startswith(f"{launch.uri}/#/experiments/")
 
 

@@ -10,21 +10,21 @@ import pytest
 from matplotlib.figure import Figure
 
 from vlx import tracking
-from vlx.tracking import search_report, store
+from vlx.tracking import search_report
 
 
 def trial_of(parent: str, report: Callable[..., None] = lambda *_: None, **fields: Any) -> tracking.Trial:
     return tracking.Trial(parent, "alpha 0.5", {"vlx.trial": 3}, report, **fields)
 
 
-def give_up(best: float, step: int, last: bool) -> None:
+def prune_at_step_2(best: float, step: int, last: bool) -> None:
     if step == 2:
         raise tracking.Pruned("not good enough")
 
 
-def test_a_pruned_trial_is_killed_and_says_why(server: Any, options: Any, tmp_path: Path) -> None:
+def test_a_pruned_trial_is_killed_and_tagged_as_pruned(server: Any, options: Any, tmp_path: Path) -> None:
     with tracking.run(options(), name="search", description="", folder=tmp_path / "search") as parent:
-        trial = trial_of(parent.uuid, give_up)
+        trial = trial_of(parent.uuid, prune_at_step_2)
         with pytest.raises(tracking.Pruned):
             with tracking.run(options(), name="a run", description="", folder=tmp_path / "run", trial=trial) as run:
                 for step in (1, 2, 3):
@@ -42,7 +42,7 @@ def test_a_pruned_trial_is_killed_and_says_why(server: Any, options: Any, tmp_pa
     ("error", "status", "state"),
     [(None, "FINISHED", "complete"), (ValueError("x"), "FAILED", "failed"), (KeyboardInterrupt(), "KILLED", "killed")],
 )
-def test_a_trial_says_how_it_ended(
+def test_a_trial_is_tagged_with_how_it_ended(
     error: BaseException | None, status: str, state: str, server: Any, options: Any, tmp_path: Path
 ) -> None:
     def body() -> tracking.Run:
@@ -56,11 +56,11 @@ def test_a_trial_says_how_it_ended(
             body()
     else:
         body()
-    (found,) = server.runs()
-    assert (found.info.status, found.data.tags["vlx.trial_state"]) == (status, state)
+    (logged,) = server.runs()
+    assert (logged.info.status, logged.data.tags["vlx.trial_state"]) == (status, state)
 
 
-def test_a_trial_registers_nothing_and_its_winner_later_what_it_offered(
+def test_a_trial_registers_nothing_and_its_candidate_may_be_registered_later(
     server: Any, options: Any, tmp_path: Path
 ) -> None:
     model = tmp_path / "run" / "model"
@@ -73,19 +73,18 @@ def test_a_trial_registers_nothing_and_its_winner_later_what_it_offered(
         with tracking.run(options(), name="", description="", folder=tmp_path / "run" / "b", parent=run) as baseline:
             baseline.log_model(model, name="baseline", task="nlvr2", metrics={"test/accuracy": 0.4}, step=1)
             assert baseline.register("vlx-baseline", tags={}) is None
-    assert trial.offer == ("vlx-student", {"task": "nlvr2"}) and not server.client.search_registered_models()
-    with tracking.run(options(), name="", description="", folder=tmp_path / "run") as again:
-        assert again.register(*trial.offer[:1], tags=trial.offer[1]) == "1"
-    assert server.client.get_model_version("vlx-student", "1").run_id == again.id == run.id
+    assert trial.candidate == ("vlx-student", {"task": "nlvr2"})
+    assert not server.client.search_registered_models()
+    with tracking.run(options(), name="", description="", folder=tmp_path / "run") as winner:
+        assert winner.register(trial.candidate[0], tags=trial.candidate[1]) == "1"
+    assert server.client.get_model_version("vlx-student", "1").run_id == winner.id == run.id
 
 
-def test_a_trial_is_in_the_experiment_of_its_search_and_sync_sends_that_first(
-    server: Any, options: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_trial_is_in_the_experiment_of_its_search_and_sync_sends_the_search_first(
+    server: Any, options: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick_retries: None
 ) -> None:
-    real = store.connect
-    monkeypatch.setattr(store, "connect", lambda uri: (_ for _ in ()).throw(ConnectionError("down")))
-    monkeypatch.setattr("vlx.tracking.journal.SECONDS", 0.01)
-    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "mine")
+    server.take_down()
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "of the search")
     with tracking.run(options(), name="search", description="", folder=tmp_path / "studies" / "s") as parent:
         monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "other")
         trial = trial_of(parent.uuid)
@@ -93,12 +92,12 @@ def test_a_trial_is_in_the_experiment_of_its_search_and_sync_sends_that_first(
             below = trial_of(middle.uuid)
             with tracking.run(options(), name="", description="", folder=tmp_path / "a", trial=below):
                 pass
-    monkeypatch.setattr(store, "connect", real)
+    server.bring_back()
     assert tracking.sync(tmp_path) == 3
-    mine = server.client.get_experiment_by_name("mine").experiment_id
-    found = {run.info.run_name: run for run in server.client.search_runs([mine])}
-    assert len(server.client.search_runs([mine])) == 3
-    assert found["search"].data.tags.get("mlflow.parentRunId") is None
+    experiment = server.client.get_experiment_by_name("of the search").experiment_id
+    by_name = {run.info.run_name: run for run in server.client.search_runs([experiment])}
+    assert len(server.client.search_runs([experiment])) == 3
+    assert by_name["search"].data.tags.get("mlflow.parentRunId") is None
 
 
 class Page:

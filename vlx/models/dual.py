@@ -1,6 +1,6 @@
-"""A dual encoder: a tower reads the text, another the regions, and they meet in one cosine (Radford et al. 2021).
+"""A dual encoder: text and regions are encoded apart and compared by a cosine (Radford et al. 2021).
 
-Every text and every picture is read once, whatever they are compared with. Names of the text tower are BERT's.
+Every text and every image is encoded once, whatever it is compared with. The text encoder has BERT's names.
 """
 
 import math
@@ -11,15 +11,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 
-from vlx.models.heads import Head, Sizes
+from vlx.models.heads import Head
 from vlx.models.layers import Embeddings, Output
 from vlx.models.lxmert import EPS, RegionEmbeddings, layers
+from vlx.models.spec import ModelSpec
 
-STEEPEST = math.log(100.0)  # the scale of the cosine grows no further, as CLIP's
+MAX_LOG_SCALE = math.log(100.0)  # of the cosine, as in CLIP
 
 
 class DualConfig(PretrainedConfig):
-    """BERT's configuration, the region tower's and the temperature that learning starts from (CLIP's)."""
+    """BERT's configuration, the region encoder's, and the initial temperature (CLIP's)."""
 
     model_type = "vlx-dual"
 
@@ -40,7 +41,7 @@ class DualConfig(PretrainedConfig):
     num_labels: int = 2
 
 
-class TextTower(nn.Module):
+class TextEncoder(nn.Module):
     """input_ids and mask [B,T] -> [B,T,H]."""
 
     def __init__(self, config: DualConfig) -> None:
@@ -58,7 +59,7 @@ class TextTower(nn.Module):
         return hidden
 
 
-class RegionTower(nn.Module):
+class RegionEncoder(nn.Module):
     """regions [B,R,D], boxes [B,R,4] and mask [B,R] -> [B,R,H]."""
 
     def __init__(self, config: DualConfig) -> None:
@@ -74,7 +75,7 @@ class RegionTower(nn.Module):
 
 
 class Dual(PreTrainedModel):
-    """Says how well a text and a picture match: the cosine of two vectors over a temperature that is learnt."""
+    """Image-text similarity: the cosine of two vectors over a learned temperature."""
 
     config_class = DualConfig
     base_model_prefix = "text"
@@ -83,68 +84,81 @@ class Dual(PreTrainedModel):
 
     def __init__(self, config: DualConfig) -> None:
         super().__init__(config)
-        self.text, self.picture = TextTower(config), RegionTower(config)
+        self.text = TextEncoder(config)
+        self.image = RegionEncoder(config)
         self.text_projection = nn.Linear(config.hidden_size, config.hidden_size)
-        self.picture_projection = nn.Linear(config.hidden_size, config.hidden_size)
+        self.image_projection = nn.Linear(config.hidden_size, config.hidden_size)
         self.log_scale = nn.Parameter(torch.tensor(-math.log(config.temperature)))
         self.post_init()
 
     def forward(self, batch: dict[str, Tensor]) -> Output:
-        """logits [B,2] of each text with its own picture: 0 for apart, which is a picture at right angles to the text.
-        scores: `texts` and `pictures` [B,H], of length 1, and `match` [B,B], of each text with each picture.
+        """logits [B,2] of each text with its own image: 0 for no match, and the similarity. pooled [B,2H]: text and
+        image vectors of length 1. scores: `similarity` [B,B] of each text with each image.
 
         batch: input_ids and text_mask [..,T]; regions [..,R,D], boxes [..,R,4] and region_mask [..,R].
         """
-        text, regions = self.read_text(batch), self.read_picture(batch)
-        texts, pictures = self.texts(batch, text), self.pictures(batch, regions)
-        match = self.match(texts, pictures)
-        together = match.diagonal()
-        logits = torch.stack([torch.zeros_like(together), together], -1)
-        found = {"texts": texts, "pictures": pictures, "match": match}
-        return Output(logits, torch.cat([texts, pictures], -1), text, regions, scores=found)
+        text_hidden = self.text(batch["input_ids"].flatten(0, -2), batch["text_mask"].flatten(0, -2))
+        region_hidden = self.encode_regions(batch)
+        texts = self.text_vectors(batch, text_hidden)
+        images = self.image_vectors(batch, region_hidden)
+        similarity = self.similarity(texts, images)
+        matching = similarity.diagonal()
+        logits = torch.stack([torch.zeros_like(matching), matching], -1)
+        pooled = torch.cat([texts, images], -1)
+        return Output(logits, pooled, text_hidden, region_hidden, scores={"similarity": similarity})
 
-    def read_text(self, batch: dict[str, Tensor]) -> Tensor:
-        return self.text(batch["input_ids"].flatten(0, -2), batch["text_mask"].flatten(0, -2))
+    def encode_texts(self, batch: dict[str, Tensor]) -> Tensor:
+        """[B,H], of length 1."""
+        return self.text_vectors(batch, self.text(batch["input_ids"].flatten(0, -2), batch["text_mask"].flatten(0, -2)))
 
-    def read_picture(self, batch: dict[str, Tensor]) -> Tensor:
-        regions, boxes = batch["regions"].flatten(0, -3), batch["boxes"].flatten(0, -3)
-        return self.picture(regions, boxes, batch["region_mask"].flatten(0, -2))
+    def encode_images(self, batch: dict[str, Tensor]) -> Tensor:
+        """[B,H], of length 1."""
+        return self.image_vectors(batch, self.encode_regions(batch))
 
-    def texts(self, batch: dict[str, Tensor], hidden: Tensor | None = None) -> Tensor:
-        """[B,H], of length 1. hidden: what read_text gave."""
-        hidden = self.read_text(batch) if hidden is None else hidden
-        return F.normalize(self.text_projection(mean_of(hidden, batch["text_mask"])), dim=-1)
+    def encode_regions(self, batch: dict[str, Tensor]) -> Tensor:
+        regions = batch["regions"].flatten(0, -3)
+        return self.image(regions, batch["boxes"].flatten(0, -3), batch["region_mask"].flatten(0, -2))
 
-    def pictures(self, batch: dict[str, Tensor], hidden: Tensor | None = None) -> Tensor:
-        """[B,H], of length 1. hidden: what read_picture gave."""
-        hidden = self.read_picture(batch) if hidden is None else hidden
-        return F.normalize(self.picture_projection(mean_of(hidden, batch["region_mask"])), dim=-1)
+    def text_vectors(self, batch: dict[str, Tensor], hidden: Tensor) -> Tensor:
+        return F.normalize(self.text_projection(masked_mean(hidden, batch["text_mask"])), dim=-1)
 
-    def match(self, texts: Tensor, pictures: Tensor) -> Tensor:
+    def image_vectors(self, batch: dict[str, Tensor], hidden: Tensor) -> Tensor:
+        return F.normalize(self.image_projection(masked_mean(hidden, batch["region_mask"])), dim=-1)
+
+    def similarity(self, texts: Tensor, images: Tensor) -> Tensor:
         """Scaled cosines [N,M] of vectors [N,H] and [M,H]."""
-        return self.log_scale.clamp(max=STEEPEST).exp() * texts @ pictures.T
+        return self.log_scale.clamp(max=MAX_LOG_SCALE).exp() * texts @ images.T
 
 
-def mean_of(hidden: Tensor, mask: Tensor) -> Tensor:
-    """[B,L,H] -> [B,H], over the real of L; mask [..,L]. 0 where none is."""
-    real = mask.flatten(0, -2)[..., None]
-    return (hidden * real).sum(1) / real.sum(1).clamp(min=1)
+def masked_mean(hidden: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the unmasked positions: [B,L,H] and mask [..,L] -> [B,H]; 0 where all are masked."""
+    weights = mask.flatten(0, -2)[..., None]
+    return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
 
 
-def configure(head: Head, sizes: Sizes) -> DualConfig:
-    """For the head of retrieval, which the towers need no weights for."""
+def new_config(options: Any, *, vocab_size: int, region_dim: int) -> DualConfig:
     return DualConfig(
-        vocab_size=sizes.vocab_size, max_position_embeddings=sizes.positions, visual_feat_dim=sizes.region_dim,
-        hidden_size=sizes.hidden, num_hidden_layers=sizes.layers, region_layers=sizes.region_layers,
-        num_attention_heads=sizes.heads, intermediate_size=sizes.intermediate,
-        initializer_range=sizes.initializer_range, hidden_dropout_prob=sizes.dropout,
-        attention_probs_dropout_prob=sizes.attention_dropout, **with_head(head),
+        vocab_size=vocab_size, max_position_embeddings=options.max_text_tokens, visual_feat_dim=region_dim,
+        hidden_size=options.hidden_size, num_hidden_layers=options.layers, region_layers=options.region_layers,
+        num_attention_heads=options.heads, intermediate_size=options.intermediate_size,
+        initializer_range=options.initializer_range, hidden_dropout_prob=options.dropout,
+        attention_probs_dropout_prob=options.attention_dropout,
     )  # fmt: skip
 
 
-def with_head(head: Head) -> dict[str, Any]:
+def head_config(head: Head) -> dict[str, Any]:
+    """Retrieval's two labels; the similarity needs no further weights."""
     return {"num_labels": head.labels}
 
 
+SPEC = ModelSpec(
+    name="dual",
+    input="regions",
+    heads=frozenset({"retrieval"}),
+    new_config=new_config,
+    head_config=head_config,
+    capabilities=frozenset({"arbitrary_pairs", "text_tower"}),
+    dual_encoder=True,
+)
 AutoConfig.register(DualConfig.model_type, DualConfig)
 AutoModel.register(DualConfig, Dual)

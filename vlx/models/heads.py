@@ -1,4 +1,4 @@
-"""What a task asks of a model, and the heads that the systems share, with the originals' parameter names."""
+"""What a task needs of a model, and the heads that architectures share, with the originals' parameter names."""
 
 from typing import NamedTuple
 
@@ -8,43 +8,22 @@ from torch.nn import functional as F
 
 
 class Head(NamedTuple):
-    """What a model must produce. classify: `labels` logits from `images` images; choose: one logit of each of several
-    texts about an image; point: one logit of each region."""
+    """What a model must produce. classify: `labels` logits from `images` images; multiple_choice: one logit for each of
+    several texts about an image; grounding: one logit for each region."""
 
     kind: str
     labels: int
     images: int = 1
 
 
-class Sizes(NamedTuple):
-    """Of a new model. region_layers, cross_layers, vision_layers, vision_width: of the systems that have such."""
+class PretrainingSizes(NamedTuple):
+    """Outputs of the pre-training heads by objective; 0: there is no such head."""
 
-    vocab_size: int
-    positions: int
-    region_dim: int
-    hidden: int
-    layers: int
-    region_layers: int
-    cross_layers: int
-    heads: int
-    intermediate: int
-    initializer_range: float
-    dropout: float
-    attention_dropout: float
-    classifier: str
-    classifier_scale: int = 2
-    vision_layers: tuple[int, ...] = ()
-    vision_width: int = 0
-
-
-class Targets(NamedTuple):
-    """What pre-training guesses: the sizes of the heads that it needs; 0: there is no such head."""
-
-    answers: int = 0
-    objects: int = 0
-    attributes: int = 0
-    features: int = 0  # of a region, guessed whole
-    regions: int = 0  # ViLBERT's one guess of a region: its classes or its features
+    qa: int = 0
+    mrc_objects: int = 0
+    mrc_attributes: int = 0
+    mrfr: int = 0
+    mrm: int = 0  # classes or feature dimensions
 
 
 class Transform(nn.Module):
@@ -59,8 +38,8 @@ class Transform(nn.Module):
         return self.LayerNorm(F.gelu(self.dense(hidden)))
 
 
-class WordHead(nn.Module):
-    """Scores of every word: [...,H] -> [...,V]. The decoder is tied to the word embeddings, its bias stands beside."""
+class MlmHead(nn.Module):
+    """MLM scores: [...,H] -> [...,V]. The decoder is tied to the word embeddings; its bias is separate."""
 
     def __init__(self, hidden: int, vocab_size: int, *, eps: float = 1e-12) -> None:
         super().__init__()
@@ -72,10 +51,17 @@ class WordHead(nn.Module):
         return self.decoder(self.transform(hidden)) + self.bias
 
 
-def guessed(text: Tensor, batch: dict[str, Tensor]) -> Tensor:
-    """What the word head reads: [M,T,H]; or, since it costs most of all, the K places alone that `word_places` [K], in
-    0..M*T-1, of the batch names: [K,H]."""
-    return text.flatten(0, 1)[batch["word_places"]] if "word_places" in batch else text
+def mlm_states(text: Tensor, batch: dict[str, Tensor]) -> Tensor:
+    """The text states [M,T,H] that the MLM head reads. It is the most expensive head, so a batch may name the K masked
+    positions, `masked_positions` [K] in 0..M*T-1: [K,H]."""
+    return text.flatten(0, 1)[batch["masked_positions"]] if "masked_positions" in batch else text
+
+
+def qa_head(model: nn.Module) -> nn.Sequential | None:
+    """The answer head over one pooled vector, fine-tuned or of pre-training; None: the model has none."""
+    modules = dict(model.named_modules())
+    head = modules.get("answer_head.logit_fc") or modules.get("logit_fc")
+    return head if isinstance(head, nn.Sequential) else None
 
 
 def answer_head(inputs: int, hidden: int, answers: int, *, eps: float = 1e-12) -> nn.Sequential:

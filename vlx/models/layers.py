@@ -1,6 +1,6 @@
-"""The BERT encoder that the region models share, with the originals' parameter names.
+"""The BERT encoder that the architectures share, with the originals' parameter names.
 
-Shapes: B sequences, T text tokens, R regions, L = positions the encoder sees, H hidden.
+Shapes: B sequences, T text tokens, R regions, L positions that the encoder sees, H hidden.
 """
 
 from dataclasses import dataclass, field
@@ -14,15 +14,15 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 @dataclass
 class Output:
-    """M = sequences, that is examples x images. `hidden_states` and `attentions` are in the encoder's own layout."""
+    """M = sequences = examples x images. `hidden_states` and `attentions` are in the encoder's packing."""
 
     logits: Tensor  # [B,A]
     pooled: Tensor  # [M,H]
-    text_hidden: Tensor | None  # [M,T,H]; None: LXMERT's, which is made on request
-    region_hidden: Tensor | None  # [M,R,H]; likewise
+    text_hidden: Tensor | None  # [M,T,H]; None: not computed (LXMERT's last layer)
+    region_hidden: Tensor | None  # [M,R,H]
     hidden_states: tuple[Tensor, ...] = ()  # K+1 x [M,L,H], embeddings first
     attentions: tuple[Tensor, ...] = ()  # K x [M,heads,L,L], after softmax
-    scores: dict[str, Tensor] = field(default_factory=dict)  # what further heads give, by name
+    scores: dict[str, Tensor] = field(default_factory=dict)  # of further heads, by name
 
 
 class Embeddings(nn.Module):
@@ -50,24 +50,26 @@ class Embeddings(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Multi-head attention: hidden [B,L,H] looks at itself, or at context [B,C,E] -> [B,L,H].
+    """Multi-head attention over hidden [B,L,H] itself, or over context [B,C,E] -> [B,L,H].
 
-    key_mask [B,C], or [B,L,C] where queries see different keys: True = attend; H = width of the query, E = of the
-    context.
+    key_mask [B,C], or [B,L,C] for a mask per query: True = attend. H is the width of the query, E of the context.
     """
 
     def __init__(self, hidden: int, heads: int, *, dropout: float, context: int | None = None) -> None:
         super().__init__()
         self.heads, self.dropout = heads, dropout
         self.query = nn.Linear(hidden, hidden)
-        self.key, self.value = nn.Linear(context or hidden, hidden), nn.Linear(context or hidden, hidden)
+        self.key = nn.Linear(context or hidden, hidden)
+        self.value = nn.Linear(context or hidden, hidden)
 
     def split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [B,L,H] -> [B,heads,L,H/heads]
 
     def forward(self, hidden: Tensor, key_mask: Tensor, context: Tensor | None = None) -> Tensor:
-        seen = hidden if context is None else context
-        query, key, value = self.split(self.query(hidden)), self.split(self.key(seen)), self.split(self.value(seen))
+        source = hidden if context is None else context
+        query = self.split(self.query(hidden))
+        key = self.split(self.key(source))
+        value = self.split(self.value(source))
         dropout = self.dropout if self.training else 0.0
         mask = key_mask[:, None] if key_mask.dim() == 3 else key_mask[:, None, None]  # -> [B,1,1 or L,C]
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
@@ -108,7 +110,7 @@ class Layer(GradientCheckpointingLayer):
         return self.output(F.gelu(self.intermediate["dense"](attended)), attended)
 
     def probabilities(self, hidden: Tensor, key_mask: Tensor) -> Tensor:
-        """The attention this layer pays, which the fused kernel does not return: [B,heads,L,L], after softmax."""
+        """Attention probabilities, which the fused kernel does not return: [B,heads,L,L], after softmax."""
         attention = cast(SelfAttention, self.attention["self"])
         query, key = attention.split(attention.query(hidden)), attention.split(attention.key(hidden))
         scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
@@ -126,17 +128,18 @@ class Pooler(nn.Module):
         return torch.tanh(self.dense(hidden[:, 0]))
 
 
-def leading(batch: dict[str, Tensor]) -> torch.Size:
-    """(B,) or (B,N), the texts' and the images' rows together."""
+def batch_shape(batch: dict[str, Tensor]) -> torch.Size:
+    """(B,) or (B,N): the longer of the leading shapes of texts and images. Raises ValueError unless one begins with
+    the other."""
     texts, images = batch["input_ids"].shape[:-1], batch["regions"].shape[:-2]
-    lead = max(texts, images, key=len)
-    if texts != lead[: len(texts)] or images != lead[: len(images)]:
-        raise ValueError(f"texts {tuple(texts)} and images {tuple(images)} do not go together.")
-    return lead
+    shape = max(texts, images, key=len)
+    if texts != shape[: len(texts)] or images != shape[: len(images)]:
+        raise ValueError(f"texts {tuple(texts)} and images {tuple(images)} do not match.")
+    return shape
 
 
 def repeat(x: Tensor, rows: int) -> Tensor:
-    """Each row as often as needed: [B,..] -> [rows,..], a text's copies side by side."""
+    """Repeat each row: [B,..] -> [rows,..], copies side by side."""
     return x if len(x) == rows else x.repeat_interleave(rows // len(x), 0)
 
 
@@ -145,23 +148,23 @@ def box_terms(boxes: Tensor) -> Tensor:
     return torch.cat([boxes, boxes[..., 2:] - boxes[..., :2]], -1)
 
 
-def by_example(logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
-    """[B,A]: of every label, or of every choice, or of every region; [V*B,A] where a row of the batch holds V views."""
-    views = batch["starts"].shape[1] if "starts" in batch else 1
+def flatten_logits(logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
+    """[B,A] with A labels, choices or regions; [V*B,A] where a row of the batch holds V views."""
+    views = batch["cls_positions"].shape[1] if "cls_positions" in batch else 1
     return logits.reshape(views * len(batch["input_ids"]), -1)
 
 
-def pack(hidden: Tensor, layout: Tensor) -> Tensor:
-    """Pick positions [B,S,H] -> [B,L,H]; layout [B,L] holds positions in 0..S-1 and -1 for padding."""
-    return hidden.gather(1, layout.clamp(min=0)[..., None].expand(-1, -1, hidden.shape[-1]))
+def pack(hidden: Tensor, packing: Tensor) -> Tensor:
+    """Pick positions [B,S,H] -> [B,L,H]; packing [B,L] holds positions in 0..S-1, -1 for padding."""
+    return hidden.gather(1, packing.clamp(min=0)[..., None].expand(-1, -1, hidden.shape[-1]))
 
 
-def pack_mask(mask: Tensor, layout: Tensor) -> Tensor:
+def pack_mask(mask: Tensor, packing: Tensor) -> Tensor:
     """The mask [B,S] of the picked positions [B,L]; padding is False."""
-    return mask.gather(1, layout.clamp(min=0)) & (layout >= 0)
+    return mask.gather(1, packing.clamp(min=0)) & (packing >= 0)
 
 
-def unpack(hidden: Tensor, layout: Tensor, size: int) -> Tensor:
-    """Put picked positions back: [B,L,H] -> [B,S,H], zeros where nothing was picked."""
-    index = torch.where(layout >= 0, layout, size)[..., None].expand_as(hidden)
+def unpack(hidden: Tensor, packing: Tensor, size: int) -> Tensor:
+    """Scatter picked positions back: [B,L,H] -> [B,S,H], zeros elsewhere."""
+    index = torch.where(packing >= 0, packing, size)[..., None].expand_as(hidden)
     return hidden.new_zeros(hidden.shape[0], size + 1, hidden.shape[-1]).scatter(1, index, hidden)[:, :size]

@@ -14,13 +14,20 @@ from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, AutoModelForPreTraining, PretrainedConfig, PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from vlx.models.heads import Head, Sizes, Targets, Transform, WordHead, answer_head, guessed
-from vlx.models.layers import DenseNorm, Embeddings, Layer, Output, Pooler, SelfAttention, leading, repeat
+from vlx.models.heads import Head, MlmHead, PretrainingSizes, Transform, answer_head, mlm_states
+from vlx.models.layers import DenseNorm, Embeddings, Layer, Output, Pooler, SelfAttention, batch_shape, repeat
+from vlx.models.spec import ModelSpec
 
 EPS = 1e-12  # of every LayerNorm, a constant of the original
-REGION_HEADS = {"objects": "obj", "attributes": "attr", "features": "feat"}  # over a transform that they share
-HEADS = {"words": "cls.predictions", "matched": "cls.seq_relationship", "answers": "answer_head.logit_fc"}
-HEADS |= {name: f"obj_predict_head.decoder_dict.{own}" for name, own in REGION_HEADS.items()}  # all of pre-training
+REGION_HEADS = {"mrc_objects": "obj", "mrc_attributes": "attr", "mrfr": "feat"}  # over a shared transform
+HEADS = {  # of pre-training: objective -> module
+    "mlm": "cls.predictions",
+    "itm": "cls.seq_relationship",
+    "qa": "answer_head.logit_fc",
+    "mrc_objects": "obj_predict_head.decoder_dict.obj",
+    "mrc_attributes": "obj_predict_head.decoder_dict.attr",
+    "mrfr": "obj_predict_head.decoder_dict.feat",
+}
 
 
 class LxmertConfig(PretrainedConfig):
@@ -43,8 +50,8 @@ class LxmertConfig(PretrainedConfig):
     visual_feat_dim: int = 2048
     visual_pos_dim: int = 4
     num_labels: int = 3129
-    num_images: int = 1  # whose pooled vectors the head reads together
-    pointing: bool = False  # a logit of each region instead
+    num_images: int = 1  # the head reads their pooled vectors together
+    grounding: bool = False  # one logit for each region
     num_qa_labels: int = 9500  # 0: pre-training has no answer head
     num_object_labels: int = 1600
     num_attr_labels: int = 400
@@ -59,16 +66,18 @@ def layers(config: Any, count: int) -> nn.ModuleList:
 
 
 class CrossLayer(GradientCheckpointingLayer):
-    """Text and regions look at each other, then each at itself, then through its own feed-forward part."""
+    """Cross-attention in both directions, then self-attention and a feed-forward part for each stream."""
 
     def __init__(self, config: LxmertConfig) -> None:
         super().__init__()
-        hidden, inner, heads = config.hidden_size, config.intermediate_size, config.num_attention_heads
+        hidden = config.hidden_size
+        inner = config.intermediate_size
         norm = {"eps": EPS, "dropout": config.hidden_dropout_prob}
 
         def attention(name: str) -> nn.ModuleDict:
-            attends = SelfAttention(hidden, heads, dropout=config.attention_probs_dropout_prob)
-            return nn.ModuleDict({name: attends, "output": DenseNorm(hidden, hidden, **norm)})
+            heads = config.num_attention_heads
+            layer = SelfAttention(hidden, heads, dropout=config.attention_probs_dropout_prob)
+            return nn.ModuleDict({name: layer, "output": DenseNorm(hidden, hidden, **norm)})
 
         self.visual_attention = attention("att")
         self.lang_self_att, self.visn_self_att = attention("self"), attention("self")
@@ -78,19 +87,22 @@ class CrossLayer(GradientCheckpointingLayer):
     def forward(
         self, text: Tensor, text_mask: Tensor, regions: Tensor, region_mask: Tensor, only_first: bool
     ) -> tuple[Tensor, Tensor]:
-        """text [M,T,H], regions [M,R,H] -> both anew, each of the other as it came in; or only_first: the first word's
-        [M,1,H], and the regions as they came in."""
-        attention, output = self.visual_attention["att"], self.visual_attention["output"]  # of both directions
-        seen = output(attention(text, region_mask, regions), text)
+        """text [M,T,H], regions [M,R,H] -> both updated, each from the other's input; with only_first the text is
+        [M,1,H], the [CLS] state, and the regions stay as they are."""
+        attention = self.visual_attention["att"]  # shared by both directions
+        output = self.visual_attention["output"]
+        crossed_text = output(attention(text, region_mask, regions), text)
         if only_first:
-            return self.alone("lang", seen[:, :1], text_mask, seen), regions
-        heard = output(attention(regions, text_mask, text), regions)
-        return self.alone("lang", seen, text_mask), self.alone("visn", heard, region_mask)
+            return self.self_layer("lang", crossed_text[:, :1], text_mask, crossed_text), regions
+        crossed_regions = output(attention(regions, text_mask, text), regions)
+        return self.self_layer("lang", crossed_text, text_mask), self.self_layer("visn", crossed_regions, region_mask)
 
-    def alone(self, side: str, hidden: Tensor, key_mask: Tensor, context: Tensor | None = None) -> Tensor:
-        attention, inner, output = (getattr(self, f"{side}_{part}") for part in ("self_att", "inter", "output"))
+    def self_layer(self, stream: str, hidden: Tensor, key_mask: Tensor, context: Tensor | None = None) -> Tensor:
+        """Self-attention and feed-forward of a stream, `lang` or `visn`."""
+        attention = getattr(self, f"{stream}_self_att")
+        dense = getattr(self, f"{stream}_inter")["dense"]
         attended = attention["output"](attention["self"](hidden, key_mask, context), hidden)
-        return output(F.gelu(inner["dense"](attended)), attended)
+        return getattr(self, f"{stream}_output")(F.gelu(dense(attended)), attended)
 
 
 class RegionEmbeddings(nn.Module):
@@ -106,8 +118,9 @@ class RegionEmbeddings(nn.Module):
 
     def forward(self, features: Tensor, boxes: Tensor) -> Tensor:
         dtype = self.visn_fc.weight.dtype
-        seen, placed = self.visn_fc(features.to(dtype)), self.box_fc(boxes.to(dtype))
-        return self.dropout((self.visn_layer_norm(seen) + self.box_layer_norm(placed)) / 2)
+        visual = self.visn_layer_norm(self.visn_fc(features.to(dtype)))
+        position = self.box_layer_norm(self.box_fc(boxes.to(dtype)))
+        return self.dropout((visual + position) / 2)
 
 
 class Encoder(nn.Module):
@@ -132,12 +145,13 @@ class Bert(nn.Module):
         self.pooler = Pooler(config.hidden_size)
 
     def forward(self, batch: dict[str, Tensor], *, only_pooled: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-        """pooled [M,H], text [M,T,H], regions [M,R,H]; only_pooled: text [M,1,H], regions as the last layer found them.
+        """pooled [M,H], text [M,T,H], regions [M,R,H]; only_pooled: text [M,1,H], regions without the last layer.
 
         batch: input_ids and text_mask [B,T] or [B,N,T]; regions [..,R,D], boxes [..,R,4] and region_mask [..,R];
         optional token_type_ids, like input_ids.
         """
-        rows, last = leading(batch).numel(), len(self.encoder.x_layers) - 1
+        rows = batch_shape(batch).numel()
+        last = len(self.encoder.x_layers) - 1
         types = batch.get("token_type_ids", torch.zeros_like(batch["input_ids"]))
         text = self.embeddings(batch["input_ids"].flatten(0, -2), types.flatten(0, -2))
         regions = self.encoder.visn_fc(batch["regions"].flatten(0, -3), batch["boxes"].flatten(0, -3))
@@ -146,7 +160,8 @@ class Bert(nn.Module):
             text = layer(text, text_mask)
         for layer in self.encoder.r_layers:
             regions = layer(regions, region_mask)
-        text, text_mask, regions, region_mask = (repeat(x, rows) for x in (text, text_mask, regions, region_mask))
+        text, text_mask = repeat(text, rows), repeat(text_mask, rows)
+        regions, region_mask = repeat(regions, rows), repeat(region_mask, rows)
         for number, layer in enumerate(self.encoder.x_layers):
             text, regions = layer(text, text_mask, regions, region_mask, only_pooled and number == last)
         return self.pooler(text), text, regions
@@ -165,23 +180,24 @@ class Lxmert(PreTrainedModel):
         self.bert = Bert(config)
         width = config.hidden_size
         answers = answer_head(config.num_images * width, 2 * width, config.num_labels, eps=EPS)
-        self.logit_fc = nn.Linear(width, 1) if config.pointing else answers
+        self.logit_fc = nn.Linear(width, 1) if config.grounding else answers
         self.post_init()
 
     def forward(self, batch: dict[str, Tensor], *, output_hidden: bool = False) -> Output:
-        """Score a batch as Bert.forward reads it. The hidden states, which answers do not need, on request."""
-        wanted = output_hidden or self.config.pointing
-        pooled, text, regions = self.bert(batch, only_pooled=not wanted)
-        return Output(self.logits(batch, pooled, regions), pooled, *((text, regions) if wanted else (None, None)))
+        """batch: see Bert.forward. output_hidden: also text_hidden and region_hidden, which classification skips."""
+        full = output_hidden or self.config.grounding
+        pooled, text, regions = self.bert(batch, only_pooled=not full)
+        logits = self.logits(batch, pooled, regions)
+        return Output(logits, pooled, text, regions) if full else Output(logits, pooled, None, None)
 
     def logits(self, batch: dict[str, Tensor], pooled: Tensor, regions: Tensor) -> Tensor:
-        """[M,A], or [B,A] of N images; pointing: [M,R], the least there is where no region is."""
-        if self.config.pointing:
+        """[M,A], or [B,A] of N images; grounding: [M,R], the lowest number at padding."""
+        if self.config.grounding:
             scores = self.logit_fc(regions).squeeze(-1)
             mask = repeat(batch["region_mask"].flatten(0, -2), len(scores))
             return scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
         images = self.config.num_images
-        return self.logit_fc(pooled if images == 1 else pooled.unflatten(0, leading(batch)).flatten(1))  # [B,N*H]
+        return self.logit_fc(pooled if images == 1 else pooled.unflatten(0, batch_shape(batch)).flatten(1))  # [B,N*H]
 
 
 class LxmertForPreTraining(PreTrainedModel):
@@ -195,9 +211,10 @@ class LxmertForPreTraining(PreTrainedModel):
 
     def __init__(self, config: LxmertConfig) -> None:
         super().__init__(config)
-        self.bert, width = Bert(config), config.hidden_size
-        words = WordHead(width, config.vocab_size, eps=EPS)
-        self.cls = nn.ModuleDict({"predictions": words, "seq_relationship": nn.Linear(width, 2)})
+        self.bert = Bert(config)
+        width = config.hidden_size
+        mlm = MlmHead(width, config.vocab_size, eps=EPS)
+        self.cls = nn.ModuleDict({"predictions": mlm, "seq_relationship": nn.Linear(width, 2)})
         sizes = {"obj": config.num_object_labels, "attr": config.num_attr_labels, "feat": config.visual_feat_dim}
         decoders = nn.ModuleDict({name: nn.Linear(width, sizes[name]) for name in config.visual_losses})
         if decoders:
@@ -207,37 +224,51 @@ class LxmertForPreTraining(PreTrainedModel):
         self.post_init()
 
     def forward(self, batch: dict[str, Tensor], *, heads: Sequence[str]) -> Output:
-        """Scores of `heads`; logits are the first one's. batch: as Bert.forward reads it; optional word_places."""
+        """Scores of `heads`; logits are those of the first. batch: see Bert.forward; optional masked_positions."""
         pooled, text, regions = self.bert(batch)
-        told = self.obj_predict_head["transform"](regions) if REGION_HEADS.keys() & set(heads) else regions
-        reads = {"words": guessed(text, batch)} | dict.fromkeys(REGION_HEADS, told)
-        scores = {name: self.get_submodule(HEADS[name])(reads.get(name, pooled)) for name in heads}
+        region_states = self.obj_predict_head["transform"](regions) if REGION_HEADS.keys() & set(heads) else regions
+        states = {"mlm": mlm_states(text, batch)} | dict.fromkeys(REGION_HEADS, region_states)
+        scores = {name: self.get_submodule(HEADS[name])(states.get(name, pooled)) for name in heads}
         return Output(scores[heads[0]], pooled, text, regions, scores=scores)
 
 
-def configure(head: Head, sizes: Sizes) -> LxmertConfig:
-    """A new model for any head."""
+def new_config(options: Any, *, vocab_size: int, region_dim: int) -> LxmertConfig:
     return LxmertConfig(
-        vocab_size=sizes.vocab_size, max_position_embeddings=sizes.positions, visual_feat_dim=sizes.region_dim,
-        hidden_size=sizes.hidden, num_hidden_layers=sizes.layers, region_layers=sizes.region_layers,
-        cross_layers=sizes.cross_layers, num_attention_heads=sizes.heads, intermediate_size=sizes.intermediate,
-        initializer_range=sizes.initializer_range, hidden_dropout_prob=sizes.dropout,
-        attention_probs_dropout_prob=sizes.attention_dropout, **with_head(head),
+        vocab_size=vocab_size, max_position_embeddings=options.max_text_tokens, visual_feat_dim=region_dim,
+        hidden_size=options.hidden_size, num_hidden_layers=options.layers, region_layers=options.region_layers,
+        cross_layers=options.cross_layers, num_attention_heads=options.heads,
+        intermediate_size=options.intermediate_size, initializer_range=options.initializer_range,
+        hidden_dropout_prob=options.dropout, attention_probs_dropout_prob=options.attention_dropout,
     )  # fmt: skip
 
 
-def with_head(head: Head) -> dict[str, Any]:
-    """The options of a configuration that are the head's."""
-    return {"num_images": head.images, "num_labels": head.labels, "pointing": head.kind == "point"}
+def head_config(head: Head) -> dict[str, Any]:
+    return {"num_images": head.images, "num_labels": head.labels, "grounding": head.kind == "grounding"}
 
 
-def with_targets(targets: Targets) -> dict[str, Any]:
-    """The options of a configuration that are pre-training's."""
-    sizes = {"num_qa_labels": targets.answers}
-    sizes |= {"num_object_labels": targets.objects, "num_attr_labels": targets.attributes}
-    return sizes | {"visual_losses": [own for name, own in REGION_HEADS.items() if getattr(targets, name)]}
+def pretraining_config(sizes: PretrainingSizes) -> dict[str, Any]:
+    return {
+        "num_qa_labels": sizes.qa,
+        "num_object_labels": sizes.mrc_objects,
+        "num_attr_labels": sizes.mrc_attributes,
+        "visual_losses": [head for objective, head in REGION_HEADS.items() if getattr(sizes, objective)],
+    }
 
 
+SPEC = ModelSpec(
+    name="lxmert",
+    input="regions",
+    heads=frozenset({"classify", "multiple_choice", "grounding"}),
+    max_images=3,
+    new_config=new_config,
+    head_config=head_config,
+    head_prefix="logit_fc.",
+    pretraining=("mlm", "itm", "mrc_objects", "mrc_attributes", "mrfr", "qa"),
+    pretraining_config=pretraining_config,
+    region_masking="replace",
+    capabilities=frozenset({"arbitrary_pairs"}),
+    originals="vlx.checkpoints.originals.lxmert",
+)
 AutoConfig.register(LxmertConfig.model_type, LxmertConfig)
 for auto, model in ((AutoModel, Lxmert), (AutoModelForPreTraining, LxmertForPreTraining)):
     auto.register(LxmertConfig, model, exist_ok=True)  # transformers has a LxmertConfig of its own

@@ -1,5 +1,5 @@
-"""Oscar: one BERT stream over text and regions, a head over N images (Li et al. 2020; VinVL: a region LayerNorm);
-and what both are pre-trained with, masked tokens and the contrast of texts and tags with those of other pictures.
+"""Oscar: one BERT stream over text and regions, with a head over N images (Li et al. 2020); VinVL adds a region
+LayerNorm (Zhang et al. 2021). Pre-training: masked tokens, and the contrastive loss over texts and object tags.
 
 Parameter names are the original's, so that its checkpoints load as they are.
 """
@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoModelForPreTraining, PretrainedConfig, PreTrainedModel
 
-from vlx.models.heads import Head, Sizes, Targets, WordHead, guessed
+from vlx.models.heads import Head, MlmHead, PretrainingSizes, mlm_states
 from vlx.models.layers import Embeddings, Layer, Output, Pooler, box_terms, pack, pack_mask, unpack
+from vlx.models.spec import ModelSpec
 
-CONTRASTS = 3  # classes: another picture's text, a text with its picture, another picture's tags
+CONTRASTIVE_CLASSES = 3  # text of another image; matching; tags of another image
 
 
 class OscarConfig(PretrainedConfig):
@@ -41,11 +42,11 @@ class OscarConfig(PretrainedConfig):
     cls_hidden_scale: int = 2
     num_choice: int = 1
     num_labels: int = 2
-    pointing: bool = False  # a logit of each region instead
+    grounding: bool = False  # one logit for each region
 
 
 class Encoder(nn.Module):
-    """A stack of layers that can keep what it passes through."""
+    """A stack of layers that returns every hidden state."""
 
     def __init__(self, config: OscarConfig) -> None:
         super().__init__()
@@ -94,13 +95,13 @@ class Bert(nn.Module):
         return self.dropout(self.LayerNorm(projected) if hasattr(self, "LayerNorm") else projected)
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, list[Tensor], Tensor]:
-        """pooled [M,H], text [M,T,H], regions [M,R,H]; the encoder's states and mask, in its own layout.
+        """pooled [M,H], text [M,T,H], regions [M,R,H]; the encoder's states and mask, in its own packing.
 
         batch: input_ids and text_mask [B,T] or [B,N,T]; regions [..,R,D], boxes [..,R,4] and region_mask [..,R];
-        optional token_type_ids, like input_ids; optional layout [B*N,L]: the positions of text + regions that the
-        encoder sees, without the padding between them. Without it the encoder sees all T + R positions. With
-        `attention` [B*N,L,L], who sees whom of the layout, and `starts` [B*N,V] a row holds V views, each with a [CLS]
-        of its own: pooled [V*B*N,H], view by view.
+        optional token_type_ids, like input_ids; optional packing [B*N,L]: the positions of text + regions that the
+        encoder sees, without the padding between them. Without it the encoder sees all T + R positions. A row may hold
+        V views, each with its own [CLS]: cls_positions [B*N,V] in the packed row and attention_mask [B*N,query,key];
+        then pooled is [V*B*N,H], view by view.
         """
         input_ids = batch["input_ids"].flatten(0, -2)  # [B,N,T] -> [M,T]
         token_type_ids = batch.get("token_type_ids", torch.zeros_like(batch["input_ids"])).flatten(0, -2)
@@ -108,12 +109,15 @@ class Bert(nn.Module):
         regions = self.embed_regions(self.region_features(batch).flatten(0, -3))
         hidden = torch.cat([embedded, regions], 1)
         mask = torch.cat([batch["text_mask"].flatten(0, -2), batch["region_mask"].flatten(0, -2)], 1)
-        layout = batch.get("layout")
-        if layout is not None:
-            hidden, mask = pack(hidden, layout), batch.get("attention", pack_mask(mask, layout))
+        packing = batch.get("packing")
+        if packing is not None:
+            hidden = pack(hidden, packing)
+            mask = batch.get("attention_mask", pack_mask(mask, packing))
         states = self.encoder(hidden, mask)
-        pooled = self.pooler(first_of_views(states[-1], batch["starts"]) if "starts" in batch else states[-1])
-        last = states[-1] if layout is None else unpack(states[-1], layout, embedded.shape[1] + regions.shape[1])
+        pooled = self.pooler(
+            pooled_views(states[-1], batch["cls_positions"]) if "cls_positions" in batch else states[-1]
+        )
+        last = states[-1] if packing is None else unpack(states[-1], packing, embedded.shape[1] + regions.shape[1])
         return pooled, last[:, : embedded.shape[1]], last[:, embedded.shape[1] :], states, mask
 
     def region_features(self, batch: dict[str, Tensor]) -> Tensor:
@@ -136,13 +140,13 @@ class Oscar(PreTrainedModel):
         super().__init__(config)
         self.bert = Bert(config)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
-        self.classifier = nn.Linear(config.hidden_size, 1) if config.pointing else head(config)
+        self.classifier = nn.Linear(config.hidden_size, 1) if config.grounding else head(config)
         self.post_init()
 
     def forward(
         self, batch: dict[str, Tensor], *, output_hidden_states: bool = False, output_attentions: bool = False
     ) -> Output:
-        """Score a batch as Bert.forward reads it; of V views, logits [V*B,A] and pooled [V*B*N,H], view by view."""
+        """batch: see Bert.forward; with V views logits are [V*B,A] and pooled [V*B*N,H], view by view."""
         pooled, text, regions, states, mask = self.bert(batch)
         return Output(
             logits=self.logits(pooled, regions, batch["region_mask"]),
@@ -154,8 +158,8 @@ class Oscar(PreTrainedModel):
         )
 
     def logits(self, pooled: Tensor, regions: Tensor, region_mask: Tensor) -> Tensor:
-        """[B,A] over the pooled vectors [M,H] of N images; pointing: [M,R], the least there is where no region is."""
-        if self.config.pointing:
+        """[B,A] over the pooled vectors [M,H] of N images; grounding: [M,R], the lowest number at padding."""
+        if self.config.grounding:
             scores = self.classifier(self.dropout(regions)).squeeze(-1)
             return scores.masked_fill(~region_mask.flatten(0, -2), torch.finfo(scores.dtype).min)
         joined = self.dropout(pooled).reshape(len(pooled) // self.config.num_choice, -1)  # [M,H] -> [B,N*H]
@@ -163,7 +167,7 @@ class Oscar(PreTrainedModel):
 
 
 class OscarForPreTraining(PreTrainedModel):
-    """Masked tokens of text and tags, and whether both belong to the picture."""
+    """Masked tokens of text and tags (mlm), and whether both belong to the image (itm)."""
 
     config_class = OscarConfig
     base_model_prefix = "bert"
@@ -173,60 +177,79 @@ class OscarForPreTraining(PreTrainedModel):
 
     def __init__(self, config: OscarConfig) -> None:
         super().__init__(config)
-        self.bert, width = Bert(config), config.hidden_size
-        words = WordHead(width, config.vocab_size, eps=config.layer_norm_eps)
-        self.cls = nn.ModuleDict({"predictions": words, "seq_relationship": nn.Linear(width, CONTRASTS)})
+        self.bert = Bert(config)
+        width = config.hidden_size
+        mlm = MlmHead(width, config.vocab_size, eps=config.layer_norm_eps)
+        self.cls = nn.ModuleDict({"predictions": mlm, "seq_relationship": nn.Linear(width, CONTRASTIVE_CLASSES)})
         self.post_init()
 
     def forward(self, batch: dict[str, Tensor], *, heads: Sequence[str]) -> Output:
-        """Scores of `heads`: words and matched; logits are the first one's. batch: as Bert.forward reads it; optional
-        word_places."""
+        """Scores of `heads`, mlm and itm; logits are those of the first. batch: see Bert.forward; optional
+        masked_positions."""
         pooled, text, regions, _, _ = self.bert(batch)
         scores = {}
-        if "words" in heads:
-            scores["words"] = self.cls["predictions"](guessed(text, batch))
-        if "matched" in heads:
-            scores["matched"] = self.cls["seq_relationship"](pooled)
+        if "mlm" in heads:
+            scores["mlm"] = self.cls["predictions"](mlm_states(text, batch))
+        if "itm" in heads:
+            scores["itm"] = self.cls["seq_relationship"](pooled)
         return Output(scores[heads[0]], pooled, text, regions, scores=scores)
 
 
-def first_of_views(hidden: Tensor, starts: Tensor) -> Tensor:
-    """[M,L,H] and [M,V] -> [V*M,1,H], view by view."""
-    return pack(hidden, starts).transpose(0, 1).flatten(0, 1)[:, None]
+def pooled_views(hidden: Tensor, cls_positions: Tensor) -> Tensor:
+    """The [CLS] states of V views: [M,L,H] and [M,V] -> [V*M,1,H], view by view."""
+    return pack(hidden, cls_positions).transpose(0, 1).flatten(0, 1)[:, None]
 
 
 def head(config: OscarConfig) -> nn.Module:
     """The classifier over N pooled vectors; Sequential indices are the original's."""
-    inputs, inner = config.num_choice * config.hidden_size, config.hidden_size * config.cls_hidden_scale
+    inputs = config.num_choice * config.hidden_size
+    inner = config.hidden_size * config.cls_hidden_scale
     if config.classifier == "linear":
         return nn.Linear(inputs, config.num_labels)
-    norm = (
-        [nn.LayerNorm(inner, eps=config.layer_norm_eps)] if config.use_img_layernorm and config.num_choice > 1 else []
-    )
-    layers: list[Any] = [nn.Linear(inputs, inner), nn.ReLU(), *norm, nn.Linear(inner, config.num_labels)]
-    return nn.Sequential(*layers)
+    layers: list[nn.Module] = [nn.Linear(inputs, inner), nn.ReLU()]
+    if config.use_img_layernorm and config.num_choice > 1:
+        layers.append(nn.LayerNorm(inner, eps=config.layer_norm_eps))
+    return nn.Sequential(*layers, nn.Linear(inner, config.num_labels))
 
 
-def configure(head: Head, sizes: Sizes) -> OscarConfig:
+def new_config(options: Any, *, vocab_size: int, region_dim: int) -> OscarConfig:
     return OscarConfig(
-        vocab_size=sizes.vocab_size, max_position_embeddings=sizes.positions, img_feature_dim=sizes.region_dim + 6,
-        hidden_size=sizes.hidden, num_hidden_layers=sizes.layers, num_attention_heads=sizes.heads,
-        intermediate_size=sizes.intermediate, initializer_range=sizes.initializer_range,
-        hidden_dropout_prob=sizes.dropout, attention_probs_dropout_prob=sizes.attention_dropout,
-        classifier=sizes.classifier, cls_hidden_scale=sizes.classifier_scale, **with_head(head),
+        vocab_size=vocab_size, max_position_embeddings=options.max_text_tokens, img_feature_dim=region_dim + 6,
+        hidden_size=options.hidden_size, num_hidden_layers=options.layers, num_attention_heads=options.heads,
+        intermediate_size=options.intermediate_size, initializer_range=options.initializer_range,
+        hidden_dropout_prob=options.dropout, attention_probs_dropout_prob=options.attention_dropout,
+        classifier=options.classifier, cls_hidden_scale=options.classifier_scale,
     )  # fmt: skip
 
 
-def with_head(head: Head) -> dict[str, Any]:
-    """The options of a configuration that are the head's."""
-    return {"num_choice": head.images, "num_labels": head.labels, "pointing": head.kind == "point"}
+def head_config(head: Head) -> dict[str, Any]:
+    return {"num_choice": head.images, "num_labels": head.labels, "grounding": head.kind == "grounding"}
 
 
-def with_targets(targets: Targets) -> dict[str, Any]:
-    """The options of a configuration that are pre-training's: none, its heads are always the same."""
+def pretraining_config(sizes: PretrainingSizes) -> dict[str, Any]:
+    """Nothing: both heads are always there."""
     return {}
 
 
+SPEC = ModelSpec(
+    name="oscar",
+    input="regions",
+    heads=frozenset({"classify", "multiple_choice", "grounding"}),
+    max_images=3,
+    new_config=new_config,
+    head_config=head_config,
+    head_prefix="classifier.",
+    classifier_options=True,
+    pretraining=("mlm", "itm"),
+    pretraining_config=pretraining_config,
+    capabilities=frozenset(
+        {
+            "hidden_states", "attentions", "modality_views", "arbitrary_pairs", "object_tags", "reptile",
+            "student_width",
+        }
+    ),
+    originals="vlx.checkpoints.originals.oscar",
+)  # fmt: skip
 AutoConfig.register(OscarConfig.model_type, OscarConfig)
 AutoModel.register(OscarConfig, Oscar)
 AutoModelForPreTraining.register(OscarConfig, OscarForPreTraining)

@@ -17,11 +17,12 @@ from transformers import AutoConfig, AutoModel, AutoModelForPreTraining, Pretrai
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from vlx.errors import ConfigError
-from vlx.models.heads import Head, Sizes, Targets, guessed
-from vlx.models.layers import DenseNorm, Embeddings, Layer, Output, leading, repeat
+from vlx.models.heads import Head, PretrainingSizes, mlm_states
+from vlx.models.layers import DenseNorm, Embeddings, Layer, Output, batch_shape, repeat
+from vlx.models.spec import ModelSpec
 from vlx.models.vilbert_heads import HEADS, KINDS, PRETRAINING, States, pretraining_heads, score, task_head
 
-HEAD_DROPOUT = 0.1  # of the pooled vectors and of the states that heads read: a constant of the original
+HEAD_DROPOUT = 0.1  # before every head: a constant of the original
 WHOLE_IMAGE = (0.0, 0.0, 1.0, 1.0)  # the box of the global region
 
 
@@ -60,35 +61,38 @@ class VilbertConfig(PretrainedConfig):
     dynamic_attention: bool = False  # the text gates the queries and keys of the image layers
     task_specific_tokens: bool = False
     task_tokens: int = 20  # rows of the table of task tokens
-    global_region: bool = True  # the model puts the mean of the regions first; False: the batch's first region is it
+    global_region: bool = True  # prepend the mean of the regions; False: the batch's first region is the global one
     heads: dict[str, Any] = field(default_factory=lambda: dict(HEADS))
-    head: str = "vil_prediction"  # the one that gives the logits unless asked for others
+    head: str = "vil_prediction"  # gives the logits by default
     tie_word_embeddings: bool = True
 
 
 def check(config: VilbertConfig) -> None:
-    """Refuse what cannot be built."""
-    c, streams = config, (("t", config.num_hidden_layers), ("v", config.v_num_hidden_layers))
-    if len(c.t_biattention_id) != len(c.v_biattention_id):
-        raise ConfigError(
-            f"t_biattention_id={c.t_biattention_id}: expected as many as v_biattention_id={c.v_biattention_id}."
-        )
-    for stream, layers in streams:
-        places, fixed = list(getattr(c, f"{stream}_biattention_id")), getattr(c, f"fixed_{stream}_layer")
-        if not places or places != sorted(set(places)) or places[0] < 0 or places[-1] >= layers:
-            raise ConfigError(f"{stream}_biattention_id={places}: expected rising indices of the {layers} layers.")
-        if fixed > places[0]:
-            raise ConfigError(f"fixed_{stream}_layer={fixed}: expected at most the first bridge's place, {places[0]}.")
-    if c.fusion_method not in ("mul", "sum"):
-        raise ConfigError(f"fusion_method={c.fusion_method}: expected mul or sum.")
-    for name, (kind, _) in c.heads.items():
+    """Raises ConfigError unless the model can be built."""
+    text_bridges = config.t_biattention_id
+    image_bridges = config.v_biattention_id
+    if len(text_bridges) != len(image_bridges):
+        raise ConfigError(f"t_biattention_id={text_bridges}: expected as many as v_biattention_id={image_bridges}.")
+    check_bridges("t", list(text_bridges), layers=config.num_hidden_layers, fixed=config.fixed_t_layer)
+    check_bridges("v", list(image_bridges), layers=config.v_num_hidden_layers, fixed=config.fixed_v_layer)
+    if config.fusion_method not in ("mul", "sum"):
+        raise ConfigError(f"fusion_method={config.fusion_method}: expected mul or sum.")
+    for name, (kind, _) in config.heads.items():
         if kind not in KINDS:
             raise ConfigError(f"heads: {name} is of kind {kind}; expected one of {', '.join(KINDS)}.")
-    if c.head not in PRETRAINING | c.heads:
-        raise ConfigError(f"head={c.head}: expected one of {', '.join(PRETRAINING | c.heads)}.")
+    if config.head not in PRETRAINING | config.heads:
+        raise ConfigError(f"head={config.head}: expected one of {', '.join(PRETRAINING | config.heads)}.")
 
 
-class Mix(nn.Module):
+def check_bridges(stream: str, bridges: list[int], *, layers: int, fixed: int) -> None:
+    """bridges: the layers before which they stand; fixed: the first layers that get no gradient."""
+    if not bridges or bridges != sorted(set(bridges)) or bridges[0] < 0 or bridges[-1] >= layers:
+        raise ConfigError(f"{stream}_biattention_id={bridges}: expected rising indices of the {layers} layers.")
+    if fixed > bridges[0]:
+        raise ConfigError(f"fixed_{stream}_layer={fixed}: expected at most the first bridge's layer, {bridges[0]}.")
+
+
+class MixedAttention(nn.Module):
     """Attention over given projections: query [M,L,H], key and value [M,C,H], key_mask [M,C] -> [M,L,H]."""
 
     def __init__(self, heads: int, *, dropout: float) -> None:
@@ -96,20 +100,22 @@ class Mix(nn.Module):
         self.heads, self.dropout = heads, dropout
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor) -> Tensor:
-        query, key, value = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (query, key, value))
-        mask, dropout = key_mask[:, None, None, :], self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+        heads = [x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (query, key, value)]  # [M,heads,L,H/heads]
+        dropout = self.dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(*heads, attn_mask=key_mask[:, None, None, :], dropout_p=dropout)
         return mixed.transpose(1, 2).flatten(2)
 
 
 class RegionAttention(nn.Module):
-    """Regions look at regions. With dynamic attention the text, summed up as [M,H], gates queries and keys."""
+    """Self-attention over regions. With dynamic attention the mean text state [M,H] gates queries and keys."""
 
     def __init__(self, config: VilbertConfig) -> None:
         super().__init__()
         width = config.v_hidden_size
-        self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
-        self.mix = Mix(config.v_num_attention_heads, dropout=config.v_attention_probs_dropout_prob)
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width)
+        self.value = nn.Linear(width, width)
+        self.mix = MixedAttention(config.v_num_attention_heads, dropout=config.v_attention_probs_dropout_prob)
         if config.dynamic_attention:
             self.dyLinear_q, self.dyLinear_k = (nn.Linear(config.hidden_size, width) for _ in range(2))
 
@@ -138,36 +144,43 @@ class RegionLayer(GradientCheckpointingLayer):
 
 
 class Bridge(GradientCheckpointingLayer):
-    """Co-attention: each stream looks at the other, then its own feed-forward part. 1 = image side, 2 = text side."""
+    """Co-attention between the streams, then a feed-forward part for each. 1 = image stream, 2 = text stream."""
 
     def __init__(self, config: VilbertConfig) -> None:
         super().__init__()
-        inner, sides = config.bi_hidden_size, {1: config.v_hidden_size, 2: config.hidden_size}
+        inner = config.bi_hidden_size
+        widths = {1: config.v_hidden_size, 2: config.hidden_size}
         drops = {1: config.v_hidden_dropout_prob, 2: config.hidden_dropout_prob}
-        eps, heads = config.layer_norm_eps, config.bi_num_attention_heads
+        eps = config.layer_norm_eps
+        heads = config.bi_num_attention_heads
         self.biattention = nn.ModuleDict(
-            {f"{part}{n}": nn.Linear(sides[n], inner) for n in sides for part in ("query", "key", "value")}
+            {f"{part}{n}": nn.Linear(widths[n], inner) for n in widths for part in ("query", "key", "value")}
         )
-        self.look = Mix(heads, dropout=config.v_attention_probs_dropout_prob)  # the text looks at regions
-        self.read = Mix(heads, dropout=config.attention_probs_dropout_prob)  # regions read the text
-        dense = {f"dense{n}": nn.Linear(inner, sides[n]) for n in sides}
-        norms = {f"LayerNorm{n}": nn.LayerNorm(sides[n], eps=eps) for n in sides}
-        self.biOutput = nn.ModuleDict(dense | norms | {f"dropout{n}": nn.Dropout(drops[n]) for n in sides})
-        self.v_intermediate = nn.ModuleDict({"dense": nn.Linear(sides[1], config.v_intermediate_size)})
-        self.v_output = DenseNorm(config.v_intermediate_size, sides[1], eps=eps, dropout=drops[1])
-        self.t_intermediate = nn.ModuleDict({"dense": nn.Linear(sides[2], config.intermediate_size)})
-        self.t_output = DenseNorm(config.intermediate_size, sides[2], eps=eps, dropout=drops[2])
+        self.text_to_regions = MixedAttention(heads, dropout=config.v_attention_probs_dropout_prob)
+        self.regions_to_text = MixedAttention(heads, dropout=config.attention_probs_dropout_prob)
+        dense = {f"dense{n}": nn.Linear(inner, widths[n]) for n in widths}
+        norms = {f"LayerNorm{n}": nn.LayerNorm(widths[n], eps=eps) for n in widths}
+        self.biOutput = nn.ModuleDict(dense | norms | {f"dropout{n}": nn.Dropout(drops[n]) for n in widths})
+        self.v_intermediate = nn.ModuleDict({"dense": nn.Linear(widths[1], config.v_intermediate_size)})
+        self.v_output = DenseNorm(config.v_intermediate_size, widths[1], eps=eps, dropout=drops[1])
+        self.t_intermediate = nn.ModuleDict({"dense": nn.Linear(widths[2], config.intermediate_size)})
+        self.t_output = DenseNorm(config.intermediate_size, widths[2], eps=eps, dropout=drops[2])
 
-    def add(self, hidden: Tensor, mixed: Tensor, n: int) -> Tensor:
-        out = self.biOutput
-        return out[f"LayerNorm{n}"](hidden + out[f"dropout{n}"](out[f"dense{n}"](mixed)))
+    def residual(self, hidden: Tensor, mixed: Tensor, n: int) -> Tensor:
+        output = self.biOutput
+        return output[f"LayerNorm{n}"](hidden + output[f"dropout{n}"](output[f"dense{n}"](mixed)))
 
     def forward(self, regions: Tensor, region_mask: Tensor, text: Tensor, text_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """regions [M,R,V], text [M,T,H] -> both; each reads the other as it came in."""
-        own = self.biattention
-        seen = self.look(own["query2"](text), own["key1"](regions), own["value1"](regions), region_mask)
-        heard = self.read(own["query1"](regions), own["key2"](text), own["value2"](text), text_mask)
-        regions, text = self.add(regions, heard, 1), self.add(text, seen, 2)
+        """regions [M,R,V], text [M,T,H] -> both, each updated from the other's input."""
+        linear = self.biattention
+        for_text = self.text_to_regions(
+            linear["query2"](text), linear["key1"](regions), linear["value1"](regions), region_mask
+        )
+        for_regions = self.regions_to_text(
+            linear["query1"](regions), linear["key2"](text), linear["value2"](text), text_mask
+        )
+        regions = self.residual(regions, for_regions, 1)
+        text = self.residual(text, for_text, 2)
         regions = self.v_output(F.gelu(self.v_intermediate["dense"](regions)), regions)
         return regions, self.t_output(F.gelu(self.t_intermediate["dense"](text)), text)
 
@@ -179,29 +192,38 @@ class Encoder(nn.Module):
         super().__init__()
         self.config = config
         sizes = config.hidden_size, config.num_attention_heads, config.intermediate_size
-        eps, dropout, attention = config.layer_norm_eps, config.hidden_dropout_prob, config.attention_probs_dropout_prob
-        layers = range(config.num_hidden_layers)
-        self.layer = nn.ModuleList(Layer(*sizes, eps=eps, dropout=dropout, attention_dropout=attention) for _ in layers)
+        options = {
+            "eps": config.layer_norm_eps,
+            "dropout": config.hidden_dropout_prob,
+            "attention_dropout": config.attention_probs_dropout_prob,
+        }
+        self.layer = nn.ModuleList(Layer(*sizes, **options) for _ in range(config.num_hidden_layers))
         self.v_layer = nn.ModuleList(RegionLayer(config) for _ in range(config.v_num_hidden_layers))
         self.c_layer = nn.ModuleList(Bridge(config) for _ in config.v_biattention_id)
 
     def forward(
         self, text: Tensor, text_mask: Tensor, regions: Tensor, region_mask: Tensor, *, rows: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Each stream in its own rows -> text [M,T,H], regions [M,R,V] and region_mask [M,R], M = rows."""
-        c, t, v = self.config, 0, 0
-        for bridge, t_next, v_next in zip(self.c_layer, c.t_biattention_id, c.v_biattention_id, strict=True):
-            text = run(self.layer, range(t, t_next), c.fixed_t_layer, text, text_mask)
+        """Each stream with rows of its own -> text [M,T,H], regions [M,R,V] and region_mask [M,R], M = rows."""
+        config = self.config
+        frozen_text = config.fixed_t_layer
+        frozen_image = config.fixed_v_layer
+        text_start = image_start = 0
+        bridges = zip(self.c_layer, config.t_biattention_id, config.v_biattention_id, strict=True)
+        for bridge, text_end, image_end in bridges:
+            text = run(self.layer, range(text_start, text_end), frozen_text, text, text_mask)
             text, text_mask = repeat(text, rows), repeat(text_mask, rows)
             regions, region_mask = repeat(regions, rows), repeat(region_mask, rows)
             summary = self.summary(text, text_mask)
-            regions = run(self.v_layer, range(v, v_next), c.fixed_v_layer, regions, region_mask, summary)
-            if c.with_coattention:
+            regions = run(self.v_layer, range(image_start, image_end), frozen_image, regions, region_mask, summary)
+            if config.with_coattention:
                 regions, text = bridge(regions, region_mask, text, text_mask)
-            t, v = t_next, v_next
+            text_start, image_start = text_end, image_end
         summary = self.summary(text, text_mask)
-        regions = run(self.v_layer, range(v, len(self.v_layer)), c.fixed_v_layer, regions, region_mask, summary)
-        return run(self.layer, range(t, len(self.layer)), c.fixed_t_layer, text, text_mask), regions, region_mask
+        image_layers = range(image_start, len(self.v_layer))
+        regions = run(self.v_layer, image_layers, frozen_image, regions, region_mask, summary)
+        text = run(self.layer, range(text_start, len(self.layer)), frozen_text, text, text_mask)
+        return text, regions, region_mask
 
     def summary(self, text: Tensor, text_mask: Tensor) -> Tensor | None:
         """The mean text position [M,H], if the text gates the image layers."""
@@ -212,7 +234,7 @@ class Encoder(nn.Module):
 
 
 def run(layers: nn.ModuleList, span: range, fixed: int, hidden: Tensor, *context: Tensor | None) -> Tensor:
-    """Some of the layers one after another, without gradient below layer `fixed`."""
+    """The layers of `span` one after another, without gradient below layer `fixed`."""
     for index in span:
         with torch.set_grad_enabled(torch.is_grad_enabled() and index >= fixed):
             hidden = layers[index](hidden, *context)
@@ -256,36 +278,41 @@ class Bert(nn.Module):
 
     def embed_text(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """[M,T,H] and its mask; with task tokens T + 1 positions, the task's second, without position or type."""
-        input_ids, mask = batch["input_ids"].flatten(0, -2), batch["text_mask"].flatten(0, -2)
+        input_ids = batch["input_ids"].flatten(0, -2)
+        mask = batch["text_mask"].flatten(0, -2)
         types = batch.get("token_type_ids", torch.zeros_like(batch["input_ids"])).flatten(0, -2)
-        embedded, own = self.embeddings(input_ids, types), self.embeddings
+        embeddings = self.embeddings
+        embedded = embeddings(input_ids, types)
         if not self.config.task_specific_tokens:
             return embedded, mask
-        task = own.get_submodule("task_embeddings")(repeat(batch["task_ids"].flatten(), len(input_ids)))[
-            :, None
-        ]  # [M,1,H]
-        task = own.dropout(own.LayerNorm(task))
+        task_ids = repeat(batch["task_ids"].flatten(), len(input_ids))
+        task = embeddings.get_submodule("task_embeddings")(task_ids)[:, None]  # [M,1,H]
+        task = embeddings.dropout(embeddings.LayerNorm(task))
         return torch.cat([embedded[:, :1], task, embedded[:, 1:]], 1), torch.cat([mask[:, :1], mask], 1)
 
     def embed_regions(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """[M,R,V] and its mask; R + 1, the global region first, if the model makes it."""
-        dtype, mask = self.v_embeddings.image_embeddings.weight.dtype, batch["region_mask"].flatten(0, -2)
-        features, boxes = (batch[name].flatten(0, -3).to(dtype) for name in ("regions", "boxes"))
+        """[M,R,V] and its mask; with global_region R + 1 positions, the global region first."""
+        dtype = self.v_embeddings.image_embeddings.weight.dtype
+        mask = batch["region_mask"].flatten(0, -2)
+        features = batch["regions"].flatten(0, -3).to(dtype)
+        boxes = batch["boxes"].flatten(0, -3).to(dtype)
         if self.config.global_region:
-            counted = batch["counted_mask"].flatten(0, -2) if "counted_mask" in batch else mask
-            mean = (features * mask[..., None]).sum(1, keepdim=True) / counted.sum(1).clamp(min=1)[:, None, None]
+            visible = batch["visible_region_mask"].flatten(0, -2) if "visible_region_mask" in batch else mask
+            mean = (features * mask[..., None]).sum(1, keepdim=True) / visible.sum(1).clamp(min=1)[:, None, None]
             features = torch.cat([mean, features], 1)
             boxes = torch.cat([boxes.new_tensor(WHOLE_IMAGE).expand(len(boxes), 1, 4), boxes], 1)
             mask = F.pad(mask, (1, 0), value=True)
         return self.v_embeddings(features, boxes), mask
 
     def fuse(self, text: Tensor, regions: Tensor) -> Tensor:
-        first, second = self.t_pooler(text[:, 0]), self.v_pooler(regions[:, 0])
-        return first * second if self.config.fusion_method == "mul" else first + second
+        text_vector = self.t_pooler(text[:, 0])
+        image_vector = self.v_pooler(regions[:, 0])
+        multiplied = self.config.fusion_method == "mul"
+        return text_vector * image_vector if multiplied else text_vector + image_vector
 
 
 class Vilbert(PreTrainedModel):
-    """Both streams and the heads that the configuration names; without any of them the model of pre-training."""
+    """Both streams, the heads of pre-training, and the task heads that the configuration names."""
 
     config_class = VilbertConfig
     base_model_prefix = "bert"
@@ -301,24 +328,30 @@ class Vilbert(PreTrainedModel):
         widths = {"text": config.hidden_size, "regions": config.v_hidden_size, "pooled": config.bi_hidden_size}
         eps = config.layer_norm_eps
         self.cls = pretraining_heads(config.vocab_size, config.v_target_size, **widths, eps=eps)
-        for name, (kind, size) in sorted(config.heads.items()):  # as config.json orders them
+        for name, (kind, size) in sorted(config.heads.items()):  # in the order of config.json
             self.add_module(name, task_head(kind, size, **widths, eps=eps))
         self.post_init()
 
     def forward(self, batch: dict[str, Tensor], *, heads: Sequence[str] = ()) -> Output:
-        """Score a batch with `heads`, or with the configuration's one; logits are the first one's.
+        """Score a batch with `heads`, or with the configuration's `head`; logits are those of the first.
 
         batch: input_ids and text_mask [B,T] or [B,N,T]; regions [..,R,D], boxes [..,R,4] and region_mask [..,R];
         optional token_type_ids, like input_ids; task_ids [B], or one a text, if the model has task tokens; optional
-        word_places, where alone words are guessed; and counted_mask, like region_mask: the global region is the sum of
-        the regions over the number of these.
+        masked_positions; and visible_region_mask, like region_mask: the global region is the sum of the regions over
+        their number.
         """
-        lead = leading(batch)
+        shape = batch_shape(batch)
         streams = *self.bert.embed_text(batch), *self.bert.embed_regions(batch)
-        text, regions, region_mask = self.bert.encoder(*streams, rows=lead.numel())
-        own = int(self.config.global_region)  # what the model put first is pooled, and no region of the batch's
-        told, seen = guessed(text, batch), regions[:, own:]
-        states = States(self.bert.fuse(text, regions), text, seen, region_mask[:, own:], lead, told)
+        text, regions, region_mask = self.bert.encoder(*streams, rows=shape.numel())
+        first = int(self.config.global_region)  # the global region is pooled; it is not one of the batch's regions
+        states = States(
+            pooled=self.bert.fuse(text, regions),
+            text=text,
+            regions=regions[:, first:],
+            region_mask=region_mask[:, first:],
+            shape=shape,
+            mlm=mlm_states(text, batch),
+        )
         scores = {name: self.score(name, states) for name in heads or (self.config.head,)}
         return Output(next(iter(scores.values())), states.pooled, text, states.regions, scores=scores)
 
@@ -328,35 +361,49 @@ class Vilbert(PreTrainedModel):
         return score(self.get_submodule(name), self.config.heads[name][0], states, self.dropout)
 
 
-def configure(head: Head, sizes: Sizes) -> VilbertConfig:
-    """A new model whose streams are equally wide; the bridges stand before the last text layers."""
-    bridges = sizes.cross_layers
+def new_config(options: Any, *, vocab_size: int, region_dim: int) -> VilbertConfig:
+    """Streams of equal width; the bridges stand before the last text layers."""
+    bridges = options.cross_layers
     return VilbertConfig(
-        vocab_size=sizes.vocab_size, hidden_size=sizes.hidden, num_hidden_layers=sizes.layers,
-        num_attention_heads=sizes.heads, intermediate_size=sizes.intermediate, max_position_embeddings=sizes.positions,
-        hidden_dropout_prob=sizes.dropout, attention_probs_dropout_prob=sizes.attention_dropout,
-        initializer_range=sizes.initializer_range, v_feature_size=sizes.region_dim, v_hidden_size=sizes.hidden,
-        v_num_hidden_layers=max(sizes.region_layers, bridges), v_num_attention_heads=sizes.heads,
-        v_intermediate_size=sizes.intermediate, v_hidden_dropout_prob=sizes.dropout,
-        v_attention_probs_dropout_prob=sizes.attention_dropout, bi_hidden_size=sizes.hidden,
-        bi_num_attention_heads=sizes.heads, v_biattention_id=list(range(bridges)),
-        t_biattention_id=list(range(sizes.layers - bridges, sizes.layers)),
-        **with_head(head),
+        vocab_size=vocab_size, hidden_size=options.hidden_size, num_hidden_layers=options.layers,
+        num_attention_heads=options.heads, intermediate_size=options.intermediate_size,
+        max_position_embeddings=options.max_text_tokens, hidden_dropout_prob=options.dropout,
+        attention_probs_dropout_prob=options.attention_dropout, initializer_range=options.initializer_range,
+        v_feature_size=region_dim, v_hidden_size=options.hidden_size,
+        v_num_hidden_layers=max(options.region_layers, bridges), v_num_attention_heads=options.heads,
+        v_intermediate_size=options.intermediate_size, v_hidden_dropout_prob=options.dropout,
+        v_attention_probs_dropout_prob=options.attention_dropout, bi_hidden_size=options.hidden_size,
+        bi_num_attention_heads=options.heads, v_biattention_id=list(range(bridges)),
+        t_biattention_id=list(range(options.layers - bridges, options.layers)),
     )  # fmt: skip
 
 
-def with_head(head: Head) -> dict[str, Any]:
-    """The options of a configuration that are the head's."""
-    kind = {"choose": "match", "point": "regions"}.get(head.kind, {1: "answers", 2: "pair", 3: "triple"}[head.images])
-    answer = {"heads": {"answer": (kind, head.labels)}, "head": "answer"}
-    return answer | {"task_specific_tokens": False}  # a token is of a task that the model was trained on
+def head_config(head: Head) -> dict[str, Any]:
+    """One head, `answer`, and no task token: a token belongs to a task that the model was trained on."""
+    classifiers = {1: "answers", 2: "pair", 3: "triple"}  # by number of images
+    kind = {"multiple_choice": "match", "grounding": "regions"}.get(head.kind, classifiers[head.images])
+    return {"heads": {"answer": (kind, head.labels)}, "head": "answer", "task_specific_tokens": False}
 
 
-def with_targets(targets: Targets) -> dict[str, Any]:
-    """The options of a configuration that are pre-training's."""
-    return {"heads": {}, "head": "aligned", "v_target_size": targets.regions or 1, "task_specific_tokens": False}
+def pretraining_config(sizes: PretrainingSizes) -> dict[str, Any]:
+    return {"heads": {}, "head": "itm", "v_target_size": sizes.mrm or 1, "task_specific_tokens": False}
 
 
+SPEC = ModelSpec(
+    name="vilbert",
+    input="regions",
+    heads=frozenset({"classify", "multiple_choice", "grounding"}),
+    max_images=3,
+    new_config=new_config,
+    head_config=head_config,
+    head_prefix="answer.",
+    pretraining=("mlm", "itm", "mrm"),
+    pretraining_config=pretraining_config,
+    itm_positive_class=0,
+    region_masking="overlap",
+    capabilities=frozenset({"arbitrary_pairs", "frozen_text_layers"}),
+    originals="vlx.checkpoints.originals.vilbert",
+)
 AutoConfig.register(VilbertConfig.model_type, VilbertConfig)
 for auto in (AutoModel, AutoModelForPreTraining):
     auto.register(VilbertConfig, Vilbert)

@@ -1,5 +1,10 @@
-"""Distillation losses (specs: Oscar c.4). The teacher is in eval mode and gets no gradient."""
+"""Distillation losses (Oscar-ReptileDistil, oscar/run_*_kd.py). The teacher is in eval mode and gets no gradient.
 
+Each method is a `DistillationMethod` at the end of this file.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -7,71 +12,104 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vlx.models.layers import by_example
+from vlx.models.layers import flatten_logits
 from vlx.models.student import depths
+from vlx.objectives.contrastive import similarity_kd
+from vlx.objectives.kl import kd_loss
 from vlx.objectives.supervised import Batch, Losses, Objective, TaskLoss, logits_of
 
-# Weights of the text-only, image-only and full views; constants of the original, in the order it runs them.
-VIEW_WEIGHTS = {"text": 0.25, "image": 0.25, "full": 0.5}
+VIEW_WEIGHTS = {"text": 0.25, "image": 0.25, "full": 0.5}  # constants of the original
 
 
-def kd_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """tau^2 * KL(teacher || student) of the softened distributions, summed over A, mean over B (Hinton et al. 2015)."""
-    log_student = F.log_softmax(student / temperature, -1)
-    soft_teacher = F.softmax(teacher / temperature, -1)
-    return F.kl_div(log_student, soft_teacher, reduction="batchmean") * temperature**2
+@dataclass(frozen=True, kw_only=True)
+class DistillationMethod:
+    """objective(teacher, task_loss, *, alpha, temperature, beta): for cross-encoders; None: not for them.
+    contrastive(teacher, *, alpha, temperature): for dual encoders; None: not for them.
+
+    needs: capabilities (models.spec.CAPABILITIES) of teacher and student, which then share an architecture. heads:
+    kinds of heads that it supports; empty: all. ensemble: several teachers may be averaged. can_cache_logits: the
+    output of a fixed teacher depends on the example alone. beta: default weight of the layer loss; 0: there is none.
+    """
+
+    name: str
+    source: str
+    objective: Callable[..., Objective] | None = None
+    contrastive: Callable[..., Objective] | None = None
+    needs: frozenset[str] = frozenset()
+    heads: frozenset[str] = frozenset()
+    ensemble: bool = False
+    can_cache_logits: bool = False
+    beta: float = 0.0
 
 
-def views_apart(batch: Batch) -> Batch:
-    """The batch for one pass that attends to no region and to no text: a row holds the text, then [CLS] again and the
-    regions, and neither part sees the other; the second [CLS] asks and is never seen, as where all text is masked. A
-    model gives the logits [2B,A] of both views, the text's first."""
-    text_mask, region_mask = batch["text_mask"].flatten(0, -2), batch["region_mask"].flatten(0, -2)
-    rows, tokens = text_mask.shape
-    asks = torch.ones_like(text_mask[:, :1])
-    places = torch.arange(tokens + 1 + region_mask.shape[1], device=text_mask.device)
-    places = torch.where(places > tokens, places - 1, places.masked_fill(places == tokens, 0))  # of text + regions
-    filled = torch.cat([asks, text_mask[:, 1:], asks, region_mask], 1)
-    order = (~filled).long().argsort(dim=1, stable=True)[:, : int(filled.sum(1).max())]  # [M,L]
-    picked, of_text = filled.gather(1, order), order < tokens
-    seen = torch.cat([text_mask, ~asks, region_mask], 1).gather(1, order)
-    together = (of_text[:, :, None] == of_text[:, None]) | ~picked[:, :, None]  # padding asks too, and is never seen
-    second = text_mask[:, 1:].sum(1) + 1
-    return batch | {
-        "layout": places.expand(rows, -1).gather(1, order).masked_fill(~picked, -1),
-        "attention": together & seen[:, None],
-        "starts": torch.stack([torch.zeros_like(second), second], 1),
-    }
-
-
-def teach(teacher: nn.Module, batch: Batch) -> Tensor:
+def teacher_forward(teacher: nn.Module, batch: Batch) -> Tensor:
+    """The teacher's logits [B,A]."""
     teacher.eval()
     with torch.no_grad():
         return logits_of(teacher, batch)
 
 
-def vanilla_kd(teacher: nn.Module, task_loss: TaskLoss, *, alpha: float, temperature: float) -> Objective:
-    """(1 - alpha) * task + alpha * KD. A batch may bring the teacher's logits along as `taught` [B,>=A]."""
+def modality_views(batch: Batch) -> Batch:
+    """The batch for one pass that scores text alone and image alone; logits are [2B,A], the text view first.
+
+    A packed row holds both views and an attention mask keeps them apart (t: text token, r: region, p: padding):
+
+        position   0     1   2   3     4     5   6   7
+        holds      [CLS] t   t   [SEP] [CLS] r   r   p
+        view       text  text...       image image...
+        keys       yes   yes yes yes   no    yes yes no
+
+    The second [CLS] is a query and never a key, as in the original, where the image view masks all of the text.
+    """
+    text_mask = batch["text_mask"].flatten(0, -2)
+    region_mask = batch["region_mask"].flatten(0, -2)
+    rows, tokens = text_mask.shape
+    always = torch.ones_like(text_mask[:, :1])
+    # Source of every slot on the axis of text + regions: the text, [CLS] again, the regions.
+    slots = torch.arange(tokens + 1 + region_mask.shape[1], device=text_mask.device)
+    source = torch.where(slots > tokens, slots - 1, slots.masked_fill(slots == tokens, 0))
+    filled = torch.cat([always, text_mask[:, 1:], always, region_mask], 1)
+    order = (~filled).long().argsort(dim=1, stable=True)[:, : int(filled.sum(1).max())]  # [M,L]: padding last
+    is_filled = filled.gather(1, order)
+    is_text = order < tokens
+    is_key = torch.cat([text_mask, ~always, region_mask], 1).gather(1, order)
+    same_view = (is_text[:, :, None] == is_text[:, None]) | ~is_filled[:, :, None]  # a padded query needs some key
+    image_cls = text_mask[:, 1:].sum(1) + 1
+    return batch | {
+        "packing": source.expand(rows, -1).gather(1, order).masked_fill(~is_filled, -1),
+        "attention_mask": same_view & is_key[:, None],
+        "cls_positions": torch.stack([torch.zeros_like(image_cls), image_cls], 1),
+    }
+
+
+def vanilla_kd(
+    teacher: nn.Module, task_loss: TaskLoss, *, alpha: float, temperature: float, beta: float = 0.0
+) -> Objective:
+    """(1 - alpha) * task + alpha * KD (Hinton et al. 2015). A batch may hold cached `teacher_logits` [B,>=A]."""
 
     def objective(student: nn.Module, batch: Batch) -> Losses:
         logits = logits_of(student, batch)
-        soft = batch["taught"][:, : logits.shape[1]] if "taught" in batch else teach(teacher, batch)
-        task, kd = task_loss(logits, batch), kd_loss(logits, soft, temperature)
+        if "teacher_logits" in batch:
+            teacher_logits = batch["teacher_logits"][:, : logits.shape[1]]
+        else:
+            teacher_logits = teacher_forward(teacher, batch)
+        task = task_loss(logits, batch)
+        kd = kd_loss(logits, teacher_logits, temperature)
         return Losses((1 - alpha) * task + alpha * kd, {"task": task.detach(), "kd": kd.detach()})
 
     return objective
 
 
-def multimodal_kd(teacher: nn.Module, task_loss: TaskLoss, *, alpha: float, temperature: float) -> Objective:
-    """(1 - alpha) * task + alpha * (KD on text / 4 + KD on image / 4 + KD on both / 2): MKD."""
+def multimodal_kd(
+    teacher: nn.Module, task_loss: TaskLoss, *, alpha: float, temperature: float, beta: float = 0.0
+) -> Objective:
+    """(1 - alpha) * task + alpha * (KD of text / 4 + KD of image / 4 + KD of both / 2): MKD of Oscar-ReptileDistil."""
 
     def objective(student: nn.Module, batch: Batch) -> Losses:
-        apart = views_apart(batch)
-        logits, soft = (
-            dict(zip(VIEW_WEIGHTS, (*ask(apart).chunk(2), ask(batch)), strict=True))
-            for ask in (partial(logits_of, student), partial(teach, teacher))
-        )
-        kd = {name: kd_loss(logits[name], soft[name], temperature) for name in VIEW_WEIGHTS}
+        views = modality_views(batch)
+        logits = logits_by_view(partial(logits_of, student), batch, views)
+        teacher_logits = logits_by_view(partial(teacher_forward, teacher), batch, views)
+        kd = {name: kd_loss(logits[name], teacher_logits[name], temperature) for name in VIEW_WEIGHTS}
         task = task_loss(logits["full"], batch)
         mixed = torch.stack([weight * kd[name] for name, weight in VIEW_WEIGHTS.items()]).sum()
         parts = {"task": task.detach()} | {f"kd_{name}": loss.detach() for name, loss in kd.items()}
@@ -80,34 +118,49 @@ def multimodal_kd(teacher: nn.Module, task_loss: TaskLoss, *, alpha: float, temp
     return objective
 
 
+def logits_by_view(forward: Callable[[Batch], Tensor], batch: Batch, views: Batch) -> dict[str, Tensor]:
+    text, image = forward(views).chunk(2)
+    return {"text": text, "image": image, "full": forward(batch)}
+
+
 def patient_kd(teacher: nn.Module, task_loss: TaskLoss, *, alpha: float, temperature: float, beta: float) -> Objective:
-    """(1 - alpha) * task + alpha * KD / A + beta * the distance of the [CLS] vectors: PKD (Sun et al. 2019)."""
+    """(1 - alpha) * task + alpha * KD / A + beta * MSE of the normalised [CLS] states: PKD (Sun et al. 2019)."""
 
     def objective(student: nn.Module, batch: Batch) -> Losses:
-        own, others, depth = both_with_states(student, teacher, batch)
-        logits, soft = (by_example(each.logits, batch) for each in (own, others))
-        task, kd = task_loss(logits, batch), kd_loss(logits, soft, temperature) / logits.shape[1]
-        vectors = [[F.normalize(state[:, 0], dim=-1) for state in each.hidden_states] for each in (own, others)]
-        layers = range(len(own.hidden_states) - 1)  # the last layer is left out
-        patience = torch.stack([F.mse_loss(vectors[0][k], vectors[1][depth[k]]) for k in layers]).mean()
-        parts = {"task": task.detach(), "kd": kd.detach(), "patience": patience.detach()}
-        return Losses((1 - alpha) * task + alpha * kd + beta * patience, parts)
+        output, teacher_output = outputs_with_states(student, teacher, batch)
+        logits = flatten_logits(output.logits, batch)
+        task = task_loss(logits, batch)
+        kd = kd_loss(logits, flatten_logits(teacher_output.logits, batch), temperature) / logits.shape[1]
+        states = [F.normalize(state[:, 0], dim=-1) for state in output.hidden_states]
+        teacher_states = [F.normalize(state[:, 0], dim=-1) for state in teacher_output.hidden_states]
+        depth = depths(len(states) - 1, len(teacher_states) - 1)
+        layers = range(len(states) - 1)  # without the last layer
+        hidden = torch.stack([F.mse_loss(states[k], teacher_states[depth[k]]) for k in layers]).mean()
+        parts = {"task": task.detach(), "kd": kd.detach(), "pkd_hidden": hidden.detach()}
+        return Losses((1 - alpha) * task + alpha * kd + beta * hidden, parts)
 
     return objective
 
 
 def tiny_bert(teacher: nn.Module, task_loss: TaskLoss, *, alpha: float, temperature: float, beta: float) -> Objective:
-    """(1 - alpha) * task + alpha * soft cross-entropy + beta * (attentions + hidden states), all in one stage: TinyBERT
+    """(1 - alpha) * task + alpha * soft cross-entropy + beta * (attentions + hidden states), in one stage: TinyBERT
     (Jiao et al. 2020)."""
 
     def objective(student: nn.Module, batch: Batch) -> Losses:
-        own, others, depth = both_with_states(student, teacher, batch, output_attentions=True)
-        logits, soft = (by_example(each.logits, batch) for each in (own, others))
-        soft_ce = -(F.softmax(soft / temperature, -1) * F.log_softmax(logits / temperature, -1)).mean()
-        pairs = enumerate(own.attentions, 1)
-        attention = torch.stack([F.mse_loss(mine, others.attentions[depth[k] - 1]) for k, mine in pairs]).sum()
-        states = enumerate(own.hidden_states)
-        hidden = torch.stack([F.mse_loss(mine, others.hidden_states[depth[k]]) for k, mine in states]).sum()
+        output, teacher_output = outputs_with_states(student, teacher, batch, output_attentions=True)
+        logits = flatten_logits(output.logits, batch)
+        teacher_logits = flatten_logits(teacher_output.logits, batch)
+        soft_ce = -(F.softmax(teacher_logits / temperature, -1) * F.log_softmax(logits / temperature, -1)).mean()
+        depth = depths(len(output.hidden_states) - 1, len(teacher_output.hidden_states) - 1)
+        attention = torch.stack(
+            [
+                F.mse_loss(probabilities, teacher_output.attentions[depth[k] - 1])
+                for k, probabilities in enumerate(output.attentions, 1)
+            ]
+        ).sum()
+        hidden = torch.stack(
+            [F.mse_loss(state, teacher_output.hidden_states[depth[k]]) for k, state in enumerate(output.hidden_states)]
+        ).sum()
         task = task_loss(logits, batch)
         parts = {"task": task, "soft_ce": soft_ce, "attention": attention, "hidden": hidden}
         total = (1 - alpha) * task + alpha * soft_ce + beta * (attention + hidden)
@@ -116,42 +169,71 @@ def tiny_bert(teacher: nn.Module, task_loss: TaskLoss, *, alpha: float, temperat
     return objective
 
 
-def both_with_states(
-    student: nn.Module, teacher: nn.Module, batch: Batch, **options: bool
-) -> tuple[Any, Any, list[int]]:
-    """Both outputs with their hidden states, and for each of the student's which of the teacher's is as deep."""
-    own = student(batch, output_hidden_states=True, **options)
+def outputs_with_states(student: nn.Module, teacher: nn.Module, batch: Batch, **options: bool) -> tuple[Any, Any]:
+    """The outputs of student and teacher with their hidden states."""
+    output = student(batch, output_hidden_states=True, **options)
     teacher.eval()
     with torch.no_grad():
-        others = teacher(batch, output_hidden_states=True, **options)
-    return own, others, depths(len(own.hidden_states) - 1, len(others.hidden_states) - 1)
+        return output, teacher(batch, output_hidden_states=True, **options)
 
 
-def where_labelled(task_loss: TaskLoss) -> TaskLoss:
-    """The loss of those examples alone whose label may be seen, `labelled` [B]; without it, of all."""
+def labeled_only(task_loss: TaskLoss) -> TaskLoss:
+    """The loss over the examples that `labeled_mask` [B] marks; without it, over all."""
 
     def loss(logits: Tensor, batch: Batch) -> Tensor:
-        seen = batch.get("labelled")
-        if seen is None or seen.all():
+        mask = batch.get("labeled_mask")
+        if mask is None or mask.all():
             return task_loss(logits, batch)
-        rows = {name: x[seen] for name, x in batch.items() if len(x) == len(seen)}
-        return task_loss(logits[seen], rows) if seen.any() else logits[seen].sum()  # 0, with a gradient of 0
+        rows = {name: values[mask] for name, values in batch.items() if len(values) == len(mask)}
+        return task_loss(logits[mask], rows) if mask.any() else logits[mask].sum()  # 0, with a gradient of 0
 
     return loss
 
 
-METHODS = {"kd": vanilla_kd, "mkd": multimodal_kd}
-LAYER_METHODS = {"pkd": patient_kd, "tinybert": tiny_bert}  # these compare layers too, weighed by beta
-BETAS = {"pkd": 500.0, "tinybert": 0.01}  # as published
-
-
 def distillation(
-    method: str, teacher: nn.Module, task_loss: TaskLoss, *, alpha: float, temperature: float, beta: float = 0.0
+    method: DistillationMethod,
+    teacher: nn.Module,
+    task_loss: TaskLoss,
+    *,
+    alpha: float,
+    temperature: float,
+    beta: float = 0.0,
 ) -> Objective:
-    """The objective of a distillation method; alpha in 0..1 weighs the teacher, temperature > 0 softens both; beta
-    weighs the comparison of layers, 0: as published."""
-    task_loss = where_labelled(task_loss)
-    if method in METHODS:
-        return METHODS[method](teacher, task_loss, alpha=alpha, temperature=temperature)
-    beta = beta or BETAS[method]
-    return LAYER_METHODS[method](teacher, task_loss, alpha=alpha, temperature=temperature, beta=beta)
+    """The objective of a method between cross-encoders. alpha in 0..1: weight of the teacher; temperature > 0; beta:
+    weight of the layer loss, 0: the method's default."""
+    if method.objective is None:
+        raise RuntimeError(f"{method.name} is not for cross-encoders.")
+    options = {"alpha": alpha, "temperature": temperature, "beta": beta or method.beta}
+    return method.objective(teacher, labeled_only(task_loss), **options)
+
+
+KD = DistillationMethod(
+    name="kd",
+    source="Hinton et al. 2015",
+    objective=vanilla_kd,
+    contrastive=similarity_kd,
+    ensemble=True,
+    can_cache_logits=True,
+)
+PKD = DistillationMethod(
+    name="pkd",
+    source="Sun et al. 2019",
+    objective=patient_kd,
+    needs=frozenset({"hidden_states"}),
+    beta=500.0,
+)
+TINYBERT = DistillationMethod(
+    name="tinybert",
+    source="Jiao et al. 2020",
+    objective=tiny_bert,
+    needs=frozenset({"hidden_states", "attentions"}),
+    beta=0.01,
+)
+MKD = DistillationMethod(
+    name="mkd",
+    source="Oscar-ReptileDistil",
+    objective=multimodal_kd,
+    needs=frozenset({"modality_views"}),
+    heads=frozenset({"classify", "multiple_choice"}),
+    ensemble=True,
+)

@@ -23,8 +23,8 @@ import yaml
 
 from vlx import tracking, workspace
 from vlx.config import SearchConfig
+from vlx.config.base import Config, keys_of
 from vlx.errors import ConfigError, TrainingError, UserError
-from vlx.options import Config, keys_of
 from vlx.search import study as studies
 from vlx.spaces import Settings, Space, read_space
 from vlx.tracking.store import process_tags

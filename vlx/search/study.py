@@ -17,8 +17,8 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from vlx.config import SearchConfig
+from vlx.config.base import one_line
 from vlx.errors import ConfigError
-from vlx.options import one_line
 from vlx.spaces import Dimension
 from vlx.tracking.store import is_alive, process_tags
 

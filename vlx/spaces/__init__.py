@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 
 from vlx import workspace
+from vlx.config.base import Config, check_known, check_value, one_line
 from vlx.errors import ConfigError
-from vlx.options import Config, check_known, check_value, one_line
 
 SPACES = Path(__file__).parent
 NOT_SEARCHED = workspace.NOT_IDENTITY | {"task", "seed"}

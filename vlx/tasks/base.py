@@ -1,179 +1,198 @@
-"""What a task is: how an example becomes tensors, what is learnt, and the official score."""
+"""What a task is: how an example becomes token ids, what is learned, and the official score."""
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from datasets import Dataset
 from torch import Tensor
 
-from vlx.errors import SubmissionError
-from vlx.models import Head
-from vlx.objectives.supervised import Batch, TaskLoss
+from vlx.errors import ConfigError
+from vlx.models.heads import Head
+from vlx.objectives.supervised import Batch, TaskLoss, cross_entropy, mean_bce, soft_target_bce
+from vlx.tasks.texts import TagLookup
 from vlx.tokenization import WordPiece
 
 Box = tuple[float, float, float, float]  # x1 y1 x2 y2 in 0..1
 
 
-Tags = Callable[[str], list[str]]  # image id -> names of the objects in it
-
-
 class Encoded(NamedTuple):
-    """An example before its regions are read. Texts and images pair up; one text or one image serves all the others."""
+    """An example before its regions are read. Texts and images pair up; a single text or image serves every pair."""
 
-    texts: tuple[list[int], ...]  # one; or one a choice
-    image_ids: tuple[str, ...]  # one; or as many as the statement is about
-    label: int = -1  # -1: not known
-    segments: tuple[list[int], ...] = ()  # of the texts' tokens: 0, and 1 in a second part; empty: all 0
-    scores: Mapping[int, float] | None = None  # soft target of the labels that have one; None: the task has none
-    box: Box | None = None  # what the text points at
-    candidates: tuple[Box, ...] = ()  # where it may point, if not at any region
-    tags: tuple[int, ...] = ()  # the picture's, uncut, where texts meet other pictures too
-    room: int = 0  # tokens that tags may take after the text
+    texts: tuple[list[int], ...]  # one, or one per choice
+    image_ids: tuple[str, ...]  # one, or one per image of the statement
+    label: int = -1  # -1: unknown
+    segments: tuple[list[int], ...] = ()  # per text: 0, and 1 in the second part; empty: all 0
+    scores: Mapping[int, float] | None = None  # label -> soft target; None: the task has no soft targets
+    box: Box | None = None  # the box that the text refers to
+    candidates: tuple[Box, ...] = ()  # the boxes to choose from; empty: any region
+    tags: tuple[int, ...] = ()  # uncut object tags of the image, where the text is paired with other images too
+    tag_budget: int = 0  # tokens left for tags after the text
 
 
 class Splits(NamedTuple):
-    """Names of a corpus's splits: learn from, choose by, report on. The test split chooses nothing."""
+    """Split names of a corpus. The test split is only reported, it selects nothing."""
 
     train: str
     validation: str
     test: str
 
 
-class Task(Protocol):
-    """The contract. `probabilities` are [examples, labels or choices], in the order of the examples."""
+class ImageGroups(NamedTuple):
+    """Examples grouped by image. hard_negatives: for each group the groups whose images are most similar to its own."""
+
+    group_of: list[int]
+    members: list[list[int]]
+    hard_negatives: Sequence[Sequence[int]] = ()
+
+
+class PredictionColumns(NamedTuple):
+    """Columns of the predictions table. drawn_boxes: per row the label's box and the prediction's, x1 y1 x2 y2."""
+
+    label: list[str]
+    prediction: list[str]
+    score: np.ndarray
+    correct: Sequence[bool] | np.ndarray
+    drawn_boxes: list[list[list[float]]] | None = None
+
+
+@dataclass(frozen=True)
+class Task(ABC):
+    """A task of a corpus. `probabilities` are [examples, labels or choices], in the order of the examples.
+
+    answers: the text of each label; empty where the model points at a box or picks one of an example's own choices.
+    metric: the official score by which steps and versions are chosen.
+    """
+
+    name: str
+    splits: Splits
+    answers: tuple[str, ...] = ()
+    loss: TaskLoss = cross_entropy
+    metric: str = "accuracy"
+
+    alternative_losses: ClassVar[Mapping[str, TaskLoss]] = {}
+    examples_vary: ClassVar[bool] = False  # training_pairs draws: a cached teacher output does not fit
+    num_hard_negatives: ClassVar[int] = 0  # similar images that give each image its hard negatives
+    scores_all_pairs: ClassVar[bool] = False  # probabilities are [texts, images]; the task has pair and candidate_mask
+    answers_one_text: ClassVar[bool] = True  # a text and images alone can be answered, without choices of the example
 
     @property
-    def name(self) -> str: ...
-    @property
-    def head(self) -> Head: ...
-    @property
-    def splits(self) -> Splits: ...
-    @property
-    def loss(self) -> TaskLoss: ...
-    @property
-    def metric(self) -> str:
-        """Of the official scores the one by which steps and versions are chosen."""
-        ...
+    @abstractmethod
+    def head(self) -> Head:
+        """The output that a model needs for the task."""
 
     @property
-    def answers(self) -> tuple[str, ...]:
-        """What each label says; empty where the model points."""
-        ...
+    def soft_targets(self) -> bool:
+        """Whether every answer is a yes or no of its own, learned by binary cross-entropy."""
+        return self.loss in (soft_target_bce, mean_bce)
 
-    def encode(self, examples: Dataset, tokenizer: WordPiece, *, limit: int, tags: Tags | None = None) -> list[Encoded]:
-        """tags: the object tags of a picture, for systems that read them after the text; None: without."""
-        ...
+    def with_answers(self, answers: Sequence[str]) -> "Task":
+        """Return the task with this vocabulary, if it takes one."""
+        return self
+
+    def with_loss(self, name: str) -> "Task":
+        """Return the task with another loss; empty: its own. bce: as in ViLBERT 12-in-1 (Lu et al. 2020)."""
+        if not name:
+            return self
+        if name not in self.alternative_losses:
+            raise ConfigError(
+                f"loss={name}: task {self.name} chooses one of several; expected a task with named answers."
+            )
+        return replace(self, loss=self.alternative_losses[name])
+
+    def with_itm_negatives(self, name: str) -> "Task":
+        """Return the task with one or three negative pairs per positive pair."""
+        if name == "one":
+            return self
+        raise ConfigError(
+            f"itm_negatives={name}: task {self.name} has no pairs to choose from; expected task=retrieval."
+        )
+
+    def for_dual_encoder(self) -> "Task":
+        """Return the task as a dual encoder trains it."""
+        raise ConfigError(f"task={self.name}: a dual encoder only matches texts and images; expected task=retrieval.")
+
+    @abstractmethod
+    def encode(
+        self, examples: Dataset, tokenizer: WordPiece, *, limit: int, tags: TagLookup | None = None
+    ) -> list[Encoded]:
+        """Encode every example in at most `limit` tokens. tags: object tags by image id, read after the text."""
 
     def probabilities(self, logits: Tensor, batch: Batch) -> Tensor:
-        """[B,...] of the model's logits [B,A], as `score` and the others take them."""
-        ...
+        """[B,...] of logits [B,A]."""
+        return logits.sigmoid() if self.soft_targets else logits.softmax(-1)
 
-    def labelled(self, examples: Dataset) -> bool:
+    @abstractmethod
+    def is_labeled(self, examples: Dataset) -> bool:
         """Whether the split's labels are published, so that it can be scored here."""
-        ...
 
-    def score(self, examples: Dataset, probabilities: np.ndarray) -> dict[str, float]: ...
+    @abstractmethod
+    def score(self, examples: Dataset, probabilities: np.ndarray) -> dict[str, float]:
+        """Return the official scores."""
+
+    @abstractmethod
+    def labels_and_predictions(self, examples: Dataset, probabilities: np.ndarray) -> PredictionColumns:
+        """Return the columns of the predictions table that depend on the task."""
+
+    def prediction_rows(self, examples: Dataset, columns: PredictionColumns) -> dict[str, Sequence[Any]]:
+        """Return identifier, text, category and image_ids of every row of the predictions table."""
+        return {name: examples[name] for name in ("identifier", "text", "category", "image_ids")}
 
     def predictions(self, examples: Dataset, probabilities: np.ndarray) -> dict[str, Sequence[Any]]:
-        """Columns of the predictions table: identifier text category image_ids label prediction score right; and
-        perhaps drawn, the box of the label and that of the prediction, x1 y1 x2 y2 in 0..1."""
-        ...
+        """Return the predictions table: identifier text category image_ids label prediction score correct, and
+        drawn_boxes where the task has boxes."""
+        columns = self.labels_and_predictions(examples, probabilities)
+        table = self.prediction_rows(examples, columns)
+        table["label"] = columns.label
+        table["prediction"] = columns.prediction
+        table["score"] = columns.score.round(4).tolist()
+        table["correct"] = np.asarray(columns.correct).tolist()
+        if columns.drawn_boxes is not None:
+            table["drawn_boxes"] = columns.drawn_boxes
+        return table
 
+    @abstractmethod
     def write_submission(self, examples: Dataset, probabilities: np.ndarray, stem: Path) -> Path:
         """Write the official file, named `stem` and the official suffix."""
-        ...
 
-    def rescore(self, examples: Dataset, path: Path) -> dict[str, float]:
-        """The official scores from a submission file. Raises SubmissionError unless every example is in it once."""
-        ...
+    @abstractmethod
+    def score_submission(self, examples: Dataset, path: Path) -> dict[str, float]:
+        """Return the official scores of a submission. Raises SubmissionError unless it has every example once."""
 
-    def chance_level(self, examples: Dataset) -> float: ...
+    @abstractmethod
+    def majority_baseline(self, examples: Dataset) -> float:
+        """Return the metric of the best prediction that reads neither text nor image."""
 
+    def select(self, examples: Dataset, *, num_images: int, candidates_only: bool) -> Dataset:
+        """Return the examples of a split to use; both options are for tasks that score all pairs."""
+        return examples
 
-def encode_texts(
-    examples: Dataset, tokenizer: WordPiece, *, limit: int, tags: Tags | None
-) -> list[tuple[tuple[list[int], ...], tuple[list[int], ...]]]:
-    """(texts, segments) of every example: [CLS] text [SEP], the same for all its images; or, where any picture has
-    tags, [CLS] text [SEP] tags [SEP] for each (specs: Oscar b.1, b.4)."""
-    texts, about = examples["text"], ("image_ids", "extra")
-    rows = zip(*(examples[name] for name in about), strict=True) if tags else ()
-    named = [tags_of(images, extra, tags) for images, extra in rows] if tags else []
-    if not any(any(found) for found in named):
-        return [((ids,), ()) for ids in tokenizer.encode(texts, limit=limit)]
-    flat = [(text, tag) for text, found in zip(texts, named, strict=True) for tag in found]
-    pairs = iter(tokenizer.encode_pairs([text for text, _ in flat], [tag for _, tag in flat], limit=limit))
-    return [tuple(zip(*(next(pairs) for _ in found), strict=True)) for found in named]  # type: ignore[misc]
+    def image_groups(self, encoded: Sequence[Encoded]) -> ImageGroups | None:
+        """Group the examples by image; None: the task does not need the groups."""
+        return None
 
+    def training_pairs(
+        self, encoded: Sequence[Encoded], groups: ImageGroups | None, index: int, rng: Random
+    ) -> list[Encoded]:
+        """Return the rows learned from example `index`, as many for every example."""
+        return [encoded[index]]
 
-def tags_of(images: Sequence[str], extra: str, tags: Tags) -> list[str]:
-    """A line of tags for each image: the example's own, or what a detector said of the picture."""
-    own = json.loads(extra).get("tags") if extra else None
-    return list(own) if own else [" ".join(tags(image)) for image in images]
+    def pair(self, text: Encoded, image: Encoded) -> Encoded:
+        """Return the text of one example with the image of another; of tasks that score all pairs."""
+        raise NotImplementedError(f"task {self.name} does not score all pairs")
 
+    def candidate_mask(self, examples: Dataset) -> np.ndarray | None:
+        """Return which pairs [texts, images] a split lists for scoring; None: all."""
+        return None
 
-def in_order(examples: Dataset, given: Sequence[tuple[Any, Any]], path: Path) -> list[Any]:
-    """The answers of a file, (id, answer) each, in the order of the examples."""
-    answers, known = {str(number): answer for number, answer in given}, list(examples["identifier"])
-    twice = len(given) - len(answers)
-    missing, foreign = [one for one in known if one not in answers], answers.keys() - set(known)
-    if twice or missing or foreign:
-        counts = f"{len(given):,} answers, {twice:,} of an id again, {len(foreign):,} of unknown ids"
-        raise SubmissionError(f"{path}: {counts}, {len(missing):,} missing; expected one of each of {len(known):,}.")
-    return [answers[one] for one in known]
+    def evaluation_protocol(self, examples: Dataset, encoded: Sequence[Encoded]) -> str:
+        """Describe what a score of these examples is over."""
+        return f"{len(encoded):,} examples"
 
-
-def entries_of(path: Path, *keys: str) -> list[dict[str, Any]]:
-    """Of an official json list, objects with just these keys. Raises SubmissionError."""
-    try:
-        found = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise SubmissionError(f"{path}: not JSON ({error}); expected a list of objects.") from None
-    if not isinstance(found, list) or not all(isinstance(one, dict) and one.keys() == {*keys} for one in found):
-        raise SubmissionError(f"{path}: expected a list of objects with {' and '.join(keys)}.")
-    return found
-
-
-class Groups(NamedTuple):
-    """Examples of one picture: the number of each example's group, every group's examples, and the groups whose
-    pictures look most like it, where a task asks for them."""
-
-    own: list[int]
-    members: list[list[int]]
-    near: Sequence[Sequence[int]] = ()
-
-
-@runtime_checkable
-class Varying(Protocol):
-    """A task whose examples may be shown in several ways that are all as true."""
-
-    def varied(self, row: Encoded, rng: Random) -> Encoded:
-        """One of these ways, for training."""
-        ...
-
-
-@runtime_checkable
-class Contrasting(Protocol):
-    """A task that also learns from pairs that do not belong together, and that is scored over all pairs."""
-
-    @property
-    def alike(self) -> int:
-        """How many of the pictures that look most like one give it hard negatives."""
-        ...
-
-    def groups(self, encoded: Sequence[Encoded]) -> Groups: ...
-
-    def learnt(self, encoded: Sequence[Encoded], groups: Groups, index: int, rng: Random) -> list[Encoded]:
-        """What is learnt from example `index`, always as many rows."""
-        ...
-
-    def pair(self, text: Encoded, picture: Encoded) -> Encoded:
-        """The text of one example with the picture of another."""
-        ...
-
-    def asked(self, examples: Dataset) -> np.ndarray | None:
-        """Which pairs [captions, images] are scored, where the split lists them; None: all."""
-        ...
+    def describe_answers(self, scores: list[float], top_k: int) -> list[tuple[str, float]]:
+        """Return the top-k answers of one example with their probabilities."""
+        return sorted(zip(self.answers, scores, strict=True), key=lambda pair: -pair[1])[:top_k]

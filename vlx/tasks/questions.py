@@ -1,182 +1,123 @@
-"""VQA v2, questions of one's own in its form (VQA-RAD), and GQA: answers from a vocabulary."""
+"""Questions answered from a vocabulary: VQA v2, corpora in its form (VQA-RAD, Visual Genome QA), and GQA."""
 
 import json
-from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from datasets import Dataset
-from torch import Tensor
 
-from vlx.errors import SubmissionError
-from vlx.models import Head
-from vlx.objectives.supervised import Batch, TaskLoss, cross_entropy, soft_target_bce
-from vlx.tasks.base import Encoded, Splits, Tags, encode_texts, entries_of, in_order
-from vlx.tasks.vqa_metric import accuracy_of
+from vlx.errors import CorpusError, SubmissionError
+from vlx.models.heads import Head
+from vlx.objectives.supervised import TaskLoss, cross_entropy, soft_target_bce
+from vlx.tasks.base import Encoded, PredictionColumns, Splits, Task
+from vlx.tasks.metrics.gqa import gqa_scores
+from vlx.tasks.metrics.vqa import best_answer_share, soft_scores, vqa_scores
+from vlx.tasks.submissions import answers_by_example, read_entries
+from vlx.tasks.texts import TagLookup, encode_texts
 from vlx.tokenization import WordPiece
 
-COMMON = ("color", "material", "shape")
-Scores = Callable[[Dataset, Sequence[str]], dict[str, float]]
+CORRECT_SCORE = 0.5  # soft score from which the predictions table marks an answer as correct
 
 
-@dataclass(frozen=True)
-class QuestionTask:
-    """A question about a picture. answers: the vocabulary, by label; official(examples, predicted answers): scores;
-    entry(question id, answer): a line of the submission file."""
+@dataclass(frozen=True, kw_only=True)
+class QuestionTask(Task):
+    """A question about an image; `answers` is the vocabulary of a corpus or a model.
 
-    name: str
-    answers: tuple[str, ...]
-    splits: Splits
-    loss: TaskLoss
-    official: Scores
-    entry: Callable[[str, str], dict[str, Any]]
-    metric: str = "accuracy"
+    official_scores(examples, predicted answers); submission_entry(identifier, answer): an object of the official file.
+    """
+
+    official_scores: Callable[[Dataset, Sequence[str]], dict[str, float]]
+    submission_entry: Callable[[str, str], dict[str, Any]]
+
+    alternative_losses: ClassVar[Mapping[str, TaskLoss]] = {"bce": soft_target_bce}
 
     @property
     def head(self) -> Head:
         return Head("classify", len(self.answers))
 
-    def encode(self, examples: Dataset, tokenizer: WordPiece, *, limit: int, tags: Tags | None = None) -> list[Encoded]:
-        """Targets of the answers in the vocabulary; the label is the best of them, -1 without any."""
+    def with_answers(self, answers: Sequence[str]) -> Task:
+        if not answers:
+            raise CorpusError(
+                f"task {self.name}: the corpus has no answer vocabulary. Prepare it from the task's own files."
+            )
+        return replace(self, answers=tuple(answers))
+
+    def encode(
+        self, examples: Dataset, tokenizer: WordPiece, *, limit: int, tags: TagLookup | None = None
+    ) -> list[Encoded]:
+        """Targets are the soft scores of the answers in the vocabulary; the label is the best of them, -1 if none."""
         index = {answer: label for label, answer in enumerate(self.answers)}
         texts = encode_texts(examples, tokenizer, limit=limit, tags=tags)
         rows = zip(texts, examples["image_ids"], examples["answers"], examples["scores"], strict=True)
-        found = []
-        for (ids, segments), images, answers, scores in rows:
+        encoded = []
+        for text, image_ids, answers, scores in rows:
             targets = {index[answer]: score for answer, score in zip(answers, scores, strict=True) if answer in index}
             label = max(targets, key=lambda key: targets[key]) if targets else -1
-            found.append(Encoded(ids, tuple(images), label, segments, targets))
-        return found
+            encoded.append(Encoded(text.texts, tuple(image_ids), label, text.segments, targets))
+        return encoded
 
-    def probabilities(self, logits: Tensor, batch: Batch) -> Tensor:
-        return logits.sigmoid() if self.loss is soft_target_bce else logits.softmax(-1)
-
-    def labelled(self, examples: Dataset) -> bool:
+    def is_labeled(self, examples: Dataset) -> bool:
         return any(len(answers) for answers in examples["answers"])
 
-    def chosen(self, probabilities: np.ndarray) -> list[str]:
+    def best_answers(self, probabilities: np.ndarray) -> list[str]:
         return [self.answers[label] for label in probabilities.argmax(1)]
 
     def score(self, examples: Dataset, probabilities: np.ndarray) -> dict[str, float]:
-        return self.official(examples, self.chosen(probabilities))
+        return self.official_scores(examples, self.best_answers(probabilities))
 
-    def predictions(self, examples: Dataset, probabilities: np.ndarray) -> dict[str, Sequence[Any]]:
-        chosen = self.chosen(probabilities)
-        best = [list(answers[:1]) or [""] for answers in examples["answers"]]
-        credit = [
-            dict(zip(answers, scores, strict=True)).get(answer, 0.0)
-            for answers, scores, answer in zip(examples["answers"], examples["scores"], chosen, strict=True)
-        ]
-        return {
-            "identifier": examples["identifier"],
-            "text": examples["text"],
-            "category": examples["category"],
-            "image_ids": examples["image_ids"],
-            "label": [answers[0] for answers in best],
-            "prediction": chosen,
-            "score": probabilities.max(1).round(4).tolist(),
-            "right": [value >= 0.5 for value in credit],
-        }
+    def labels_and_predictions(self, examples: Dataset, probabilities: np.ndarray) -> PredictionColumns:
+        predictions = self.best_answers(probabilities)
+        return PredictionColumns(
+            label=[answers[0] if len(answers) else "" for answers in examples["answers"]],
+            prediction=predictions,
+            score=probabilities.max(1),
+            correct=[score >= CORRECT_SCORE for score in soft_scores(examples, predictions)],
+        )
 
     def write_submission(self, examples: Dataset, probabilities: np.ndarray, stem: Path) -> Path:
-        """The official json list, one entry a question, laid out as LXMERT's."""
-        rows = zip(examples["identifier"], self.chosen(probabilities), strict=True)
+        """Write the official json list, one entry per question, laid out as by LXMERT (src/tasks/vqa_data.py)."""
+        rows = zip(examples["identifier"], self.best_answers(probabilities), strict=True)
+        entries = [self.submission_entry(identifier, answer) for identifier, answer in rows]
         path = stem.with_suffix(".json")
-        entries = [self.entry(number, answer) for number, answer in rows]
         path.write_text(json.dumps(entries, indent=4, sort_keys=True), encoding="utf-8")
         return path
 
-    def rescore(self, examples: Dataset, path: Path) -> dict[str, float]:
-        number, answer = self.entry("0", "")
-        given = [(one[number], one[answer]) for one in entries_of(path, number, answer)]
-        if wrong := [said for _, said in given if not isinstance(said, str)]:
-            raise SubmissionError(f"{path}: {answer} is {ascii(wrong[0])[:60]}, expected text.")
-        return self.official(examples, in_order(examples, given, path))
+    def score_submission(self, examples: Dataset, path: Path) -> dict[str, float]:
+        id_key, answer_key = self.submission_entry("0", "")
+        entries = [(entry[id_key], entry[answer_key]) for entry in read_entries(path, id_key, answer_key)]
+        if invalid := [answer for _, answer in entries if not isinstance(answer, str)]:
+            raise SubmissionError(f"{path}: {answer_key} is {ascii(invalid[0])[:60]}, expected text.")
+        return self.official_scores(examples, answers_by_example(examples, entries, path))
 
-    def chance_level(self, examples: Dataset) -> float:
-        """The score of always giving the answer that is right most often."""
-        credit: defaultdict[str, float] = defaultdict(float)
-        for answers, scores in zip(examples["answers"], examples["scores"], strict=True):
-            for answer, score in zip(answers, scores, strict=True):
-                credit[answer] += score
-        return max(credit.values(), default=0.0) / max(len(examples), 1)
+    def majority_baseline(self, examples: Dataset) -> float:
+        return best_answer_share(examples)
 
 
-def vqa_scores(examples: Dataset, predicted: Sequence[str]) -> dict[str, float]:
-    """Official accuracy, overall and by answer type, where the ten human answers are known; else the mean soft score
-    of the answers given (LXMERT's and Oscar's own evaluation)."""
-    values: defaultdict[str, list[float]] = defaultdict(list)
-    columns = (examples[name] for name in ("extra", "answers", "scores", "category"))
-    for answer, extra, answers, scores, category in zip(predicted, *columns, strict=True):
-        humans = json.loads(extra).get("answers") if extra else None
-        credit = dict(zip(answers, scores, strict=True)).get(answer, 0.0)
-        value = accuracy_of(answer, humans) if humans else credit
-        for name in ("accuracy", *([f"accuracy_{category.replace('/', '_')}"] if category else [])):
-            values[name].append(value)
-    return {name: float(np.mean(found)) for name, found in values.items()}
+def vqa_entry(identifier: str, answer: str) -> dict[str, Any]:
+    """Official ids are numbers; those of other corpora in this form may be any text."""
+    return {"question_id": int(identifier) if identifier.isdecimal() else identifier, "answer": answer}
 
 
-def gqa_scores(examples: Dataset, predicted: Sequence[str]) -> dict[str, float]:
-    """As the official script, over the balanced questions, 0..1: accuracy, overall, of binary and open questions and by
-    structural type; consistency, where right answers entail others; validity and plausibility, where the source tells
-    what is; distribution, a hundredth of the chi-square of the answers within a group (0 is best)."""
-    columns = (examples[name] for name in ("identifier", "answers", "category", "extra"))
-    rows = list(zip(*columns, predicted, strict=True))
-    right = {number: answer in answers for number, answers, _, _, answer in rows}
-    known = {number: json.loads(extra) if extra else {} for number, _, _, extra, _ in rows}
-    values: defaultdict[str, list[float]] = defaultdict(list)
-    gold, given = (defaultdict[str, Counter[str]](Counter) for _ in range(2))
-    for number, answers, category, _, answer in rows:
-        about = known[number]
-        if not about.get("isBalanced", True):
-            continue
-        kinds = ("open" if category == "query" else "binary", category) if category else ()
-        for name in ("accuracy", *(f"accuracy_{kind}" for kind in kinds)):
-            values[name].append(right[number])
-        for name, among in (("validity", "valid"), ("plausibility", "plausible")):
-            if among in about:
-                values[name].append(answer in (COMMON if asks_in_common(about) else about[among]))
-        implied = [one for one in about.get("entailed") or () if one in right and one != number]
-        if right[number] and implied:
-            values["consistency"].append(float(np.mean([right[one] for one in implied])))
-        if group := (about.get("groups") or {}).get("global"):
-            gold[group].update(answers)
-            given[group].update([answer])
-    scores = {name: float(np.mean(found)) for name, found in values.items()}
-    return scores | ({"distribution": chi_square(gold, given) / 100} if gold else {})
+def gqa_entry(identifier: str, answer: str) -> dict[str, Any]:
+    return {"questionId": identifier, "prediction": answer}
 
 
-def asks_in_common(about: Mapping[str, Any]) -> bool:
-    """What objects share: whatever the file says, a colour, a material or a shape is an answer."""
-    return "Common" in str(about.get("types", {}).get("detailed"))
-
-
-def chi_square(gold: Mapping[str, Counter[str]], given: Mapping[str, Counter[str]]) -> float:
-    """Of every group (given - gold)^2 / gold summed over its right answers; the mean, weighed by the groups' sizes."""
-    found = {
-        group: sum((given[group][answer] - count) ** 2 / count for answer, count in counts.items())
-        for group, counts in gold.items()
-    }
-    total = sum(counts.total() for counts in gold.values())
-    return sum(found[group] * counts.total() for group, counts in gold.items()) / total
-
-
-VQA_SPLITS = Splits("train", "val", "testdev")
-
-
-def vqa(answers: Sequence[str], *, name: str = "vqa", splits: Splits = VQA_SPLITS) -> QuestionTask:
-    entry = lambda number, answer: {"question_id": as_number(number), "answer": answer}  # noqa: E731
-    return QuestionTask(name, tuple(answers), splits, soft_target_bce, vqa_scores, entry)
-
-
-def gqa(answers: Sequence[str]) -> QuestionTask:
-    entry = lambda number, answer: {"questionId": number, "prediction": answer}  # noqa: E731
-    return QuestionTask("gqa", tuple(answers), Splits("train", "val", "testdev"), cross_entropy, gqa_scores, entry)
-
-
-def as_number(identifier: str) -> int | str:
-    """Official VQA ids are numbers; one's own may be any text."""
-    return int(identifier) if identifier.isdecimal() else identifier
+VQA = QuestionTask(
+    "vqa",
+    Splits("train", "val", "testdev"),
+    loss=soft_target_bce,
+    official_scores=vqa_scores,
+    submission_entry=vqa_entry,
+)
+VQA_RAD = replace(VQA, name="vqa_rad", splits=Splits("train", "val", "test"))
+GENOME_QA = replace(VQA, name="genome_qa", splits=Splits("train", "val", "val"))  # the corpus has no test split
+GQA = QuestionTask(
+    "gqa",
+    Splits("train", "val", "testdev"),
+    loss=cross_entropy,
+    official_scores=gqa_scores,
+    submission_entry=gqa_entry,
+)

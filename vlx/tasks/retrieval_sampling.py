@@ -1,32 +1,44 @@
-"""Pairs that do not belong together, as Oscar and ViLBERT 12-in-1 draw them (specs: Oscar b.5, ViLBERT 3.3)."""
+"""Negative image-caption pairs, drawn as by Oscar (oscar/run_retrieval.py) and by ViLBERT 12-in-1 (Lu et al. 2020;
+vilbert/datasets/retreival_dataset.py)."""
 
 from collections.abc import Sequence
 from random import Random
 from typing import NamedTuple
 
-SWAP_CAPTION = 0.5  # how often a negative pair has another caption rather than another picture
+CAPTION_PROBABILITY = 0.5  # that a negative pair replaces the caption rather than the image
 
 
 class Negative(NamedTuple):
-    """The other picture, and which of its captions takes the place of the own one; None: its picture does."""
+    """Another image. caption: which of its captions replaces the positive caption; None: the image is replaced."""
 
     image: int
     caption: int | None
 
 
-def draw_negative(own: int, rng: Random, *, captions: Sequence[int]) -> Negative:
-    """For picture `own` of those with so many captions each. As many draws of `rng`, in the order, as Oscar's."""
-    other = rng.randrange(len(captions) - 1)  # of the pictures but `own`
-    image = other + (other >= own)
-    return Negative(image, rng.randrange(captions[image]) if rng.random() <= SWAP_CAPTION else None)
+def draw_negative(image: int, rng: Random, *, num_captions: Sequence[int]) -> Negative:
+    """Draw a negative of an image, of images with so many captions each; makes Oscar's draws of `rng` in its order."""
+    other_image = draw_other(image, rng, count=len(num_captions))
+    replaces_caption = rng.random() <= CAPTION_PROBABILITY
+    return Negative(other_image, rng.randrange(num_captions[other_image]) if replaces_caption else None)
 
 
-def draw_three(own: int, rng: Random, *, captions: Sequence[int], near: Sequence[int]) -> list[Negative]:
-    """For picture `own` another one's caption, another one, and a caption of one of `near`, if there are such."""
-    others = [other + (other >= own) for other in (rng.randrange(len(captions) - 1) for _ in range(3))]
-    hard = near[rng.randrange(len(near))] if near else others[2]
+def draw_three_negatives(
+    image: int, rng: Random, *, num_captions: Sequence[int], hard_negatives: Sequence[int]
+) -> list[Negative]:
+    """Draw a caption of another image, another image, and a caption of one of `hard_negatives`, if there are any."""
+    caption_image = draw_other(image, rng, count=len(num_captions))
+    other_image = draw_other(image, rng, count=len(num_captions))
+    hard_image = draw_other(image, rng, count=len(num_captions))
+    if hard_negatives:
+        hard_image = hard_negatives[rng.randrange(len(hard_negatives))]
     return [
-        Negative(others[0], rng.randrange(captions[others[0]])),
-        Negative(others[1], None),
-        Negative(hard, rng.randrange(captions[hard])),
+        Negative(caption_image, rng.randrange(num_captions[caption_image])),
+        Negative(other_image, None),
+        Negative(hard_image, rng.randrange(num_captions[hard_image])),
     ]
+
+
+def draw_other(image: int, rng: Random, *, count: int) -> int:
+    """Draw one of `count` images but this one."""
+    index = rng.randrange(count - 1)
+    return index + (index >= image)

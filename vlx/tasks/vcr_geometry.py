@@ -1,42 +1,47 @@
-"""VCR as VLE reads it: which patches of the picture a box covers, and which objects a text is about (specs: VLE 2).
+"""VCR as VLE reads it: the patches that a box covers, and the objects that a text names (VLE,
+models/VLE/pipeline_vle.py).
 
-As published, boxes are laid on a grid over the whole picture, though the model sees its central square only.
+As in the original, boxes lie on a grid over the whole image, although the model sees only its central square.
 """
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 NO_OBJECT = -1
-FIRST_TYPE = 2  # 0 is text, 1 the picture
+FIRST_OBJECT_TYPE = 2  # token type 0 is text, 1 the image
 
 
-class Patches(NamedTuple):
-    """What a box covers: its patches' pixels, x1 y1 x2 y2, and their numbers, row by row; none beyond the picture."""
+class BoxPatches(NamedTuple):
+    """The patches of a box: their extent x1 y1 x2 y2 in pixels, and their indices, row by row, none outside the
+    image."""
 
     box: tuple[float, float, float, float]
-    numbers: list[int]
+    indices: list[int]
 
 
-class Objects(NamedTuple):
-    """What a text is about: its objects, a token type for each of them and for each token of the text."""
+class TextObjects(NamedTuple):
+    """The objects of a text, a token type for each of them, and a token type for each token of the text."""
 
     objects: list[int]
-    types: list[int]
-    text_types: list[int]
+    object_types: list[int]
+    token_types: list[int]
 
 
-def patches_of(box: Sequence[float], size: tuple[int, int], *, grid: int) -> Patches:
-    """box: x1 y1 x2 y2 in pixels of a picture of this width and height, which has grid x grid patches."""
-    width, height = size[0] / grid, size[1] / grid
-    # `//` is the original's: it gives the patch before where a division would round up to its border.
-    left, top = max(int(box[0] // width), 0), max(int(box[1] // height), 0)
-    right, bottom = min(int(box[2] // width) + 1, grid), min(int(box[3] // height) + 1, grid)
-    numbers = [grid * row + column for row in range(top, bottom) for column in range(left, right)]
-    return Patches((left * width, top * height, right * width, bottom * height), numbers)
+def box_patches(box: Sequence[float], size: tuple[int, int], *, grid: int) -> BoxPatches:
+    """box: x1 y1 x2 y2 in pixels of an image of this width and height, which has grid x grid patches."""
+    width = size[0] / grid
+    height = size[1] / grid
+    # `//` as in the original: where a division would round up to a border, it gives the patch before.
+    left = max(int(box[0] // width), 0)
+    top = max(int(box[1] // height), 0)
+    right = min(int(box[2] // width) + 1, grid)
+    bottom = min(int(box[3] // height) + 1, grid)
+    indices = [grid * row + column for row in range(top, bottom) for column in range(left, right)]
+    return BoxPatches((left * width, top * height, right * width, bottom * height), indices)
 
 
-def objects_of(tags: Sequence[int]) -> Objects:
+def text_objects(tags: Sequence[int]) -> TextObjects:
     """tags: the object that each token names, or -1."""
-    objects = list({tag for tag in tags if tag != NO_OBJECT})  # in the set's own order: as the original's models learnt
-    types = {tag: FIRST_TYPE + place for place, tag in enumerate(objects)}
-    return Objects(objects, list(types.values()), [types.get(tag, 0) for tag in tags])
+    objects = list({tag for tag in tags if tag != NO_OBJECT})  # set order: the original's models learned with it
+    types = {tag: FIRST_OBJECT_TYPE + index for index, tag in enumerate(objects)}
+    return TextObjects(objects, list(types.values()), [types.get(tag, 0) for tag in tags])

@@ -1,4 +1,4 @@
-"""Print the link that opens the runs in the machine-learning pages of MLflow, then become the server behind it."""
+"""Print the link to the runs in MLflow's machine-learning pages, then become the MLflow server."""
 
 import os
 import socket
@@ -9,12 +9,12 @@ from pathlib import Path
 
 from vlx.errors import UserError
 
-DATABASE = Path("mlflow.db")
+DATABASE = Path("mlflow.db")  # of the working directory
 WORKFLOW = "workflowType=machine_learning"  # without it MLflow opens the pages for chat applications
 
 
 def page(database: Path) -> str:
-    """The runs of the experiment used last, or the list of experiments."""
+    """Return the page of the experiment with the newest run, or the list of experiments."""
     if not database.is_file():
         return f"#/experiments?{WORKFLOW}"
     with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as connection:
@@ -23,6 +23,7 @@ def page(database: Path) -> str:
 
 
 def check_free(port: int) -> None:
+    """Raise UserError if a server answers on the port."""
     with closing(socket.socket()) as probe:
         if probe.connect_ex(("127.0.0.1", port)) == 0:
             raise UserError(f"port {port} of 127.0.0.1 is taken; choose another: make ui PORT={port + 1}.")

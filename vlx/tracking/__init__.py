@@ -1,6 +1,6 @@
 """All of MLflow: runs and their journals, the registry, figures and tables, serving.
 
-Loaded by name when first used: MLflow itself imports this package (experiment.py) before it is ready to be imported.
+Public names are imported when first used: MLflow imports this package (experiment.py) before MLflow is ready.
 """
 
 from importlib import import_module
@@ -20,10 +20,14 @@ if TYPE_CHECKING:
     from vlx.tracking.search_report import front, log_progress, log_search  # noqa: F401
     from vlx.tracking.stop import Pruned  # noqa: F401
 
-PLACES = {
+EXPORTS = {  # module -> its public names
     "registry": ("Promotion", "download", "promote", "resolve", "rollback"),
     "report": (
-        *("comparison_figure", "histogram_figures", "model_card", "prediction_figures", "prediction_files"),
+        "comparison_figure",
+        "histogram_figures",
+        "model_card",
+        "prediction_figures",
+        "prediction_files",
         "tradeoff_figure",
     ),
     "runs": ("Run", "Trial", "links", "run", "sync"),
@@ -33,7 +37,7 @@ PLACES = {
 
 
 def __getattr__(name: str) -> Any:
-    for module, names in PLACES.items():
+    for module, names in EXPORTS.items():
         if name in names:
             return getattr(import_module(f"vlx.tracking.{module}"), name)
     raise AttributeError(f"vlx.tracking has no {name}")

@@ -1,25 +1,16 @@
-"""Where a bare `mlflow run .` of this project puts its run. MLflow loads this while it is itself half imported."""
+"""The experiment of a bare `mlflow run .`: a plugin of MLflow, named in pyproject.toml."""
 
-from pathlib import Path
-
-
-def project() -> Path | None:
-    """The nearest folder from the working directory upwards with vlx's MLproject."""
-    for folder in (Path.cwd(), *Path.cwd().parents):
-        file = folder / "MLproject"
-        if file.is_file() and "name: vlx" in file.read_text(encoding="utf-8", errors="ignore").splitlines():
-            return folder
-    return None
+from vlx.tracking.project import project_folder
 
 
 class VlxExperimentProvider:
     """MLflow's plugin interface: the experiment vlx, in a project of vlx."""
 
     def in_context(self) -> bool:
-        return project() is not None
+        return project_folder() is not None
 
     def get_experiment_id(self) -> str:
-        import mlflow
+        import mlflow  # MLflow loads this module while it is itself half imported
 
         from vlx.tracking import store
 

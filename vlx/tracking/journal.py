@@ -1,13 +1,13 @@
 """The journal of a run: every operation is appended to a file, then sent by a background thread.
 
-journal.jsonl  one JSON object a line: {"op", "t" (ms since 1970), ...}; what a dead server missed is still there
-journal.state  how far it is sent: {"uri", "offset" (bytes), "run_id", "experiment_id", "also", "results"}
+journal.jsonl  one JSON object a line: {"op": kind, "time_ms": since 1970, ...}; it holds what a dead server missed
+journal.state  how far it is sent: the fields of State
 """
 
+import dataclasses
 import fcntl
 import json
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,14 +16,27 @@ from pathlib import Path
 from typing import Any
 
 from vlx.errors import UserError
+from vlx.files import write_json
 
 log = logging.getLogger("vlx")
-Op = dict[str, Any]
-State = dict[str, Any]
-JOURNAL, STATE = "journal.jsonl", "journal.state"
-LINES = 900  # sent before the state is written
-SECONDS = 1.0  # between two looks at the journal; after failures up to 32 times as many
-LAST_TRIES = 3  # failures after which close() leaves the rest to sync
+Operation = dict[str, Any]
+JOURNAL_FILE = "journal.jsonl"
+STATE_FILE = "journal.state"
+BATCH_LINES = 900  # sent before the state is written
+CLOSING_ATTEMPTS = 3  # failures after which close() leaves the rest to sync
+MAX_DOUBLINGS = 5  # of the pause between attempts, one after each failure
+
+
+@dataclasses.dataclass
+class State:
+    """How far a journal is sent, and what the server answered."""
+
+    uri: str = ""
+    offset: int = 0  # bytes of the journal that are sent
+    run_id: str = ""
+    experiment_id: str = ""
+    launcher_run_id: str = ""  # the run that `mlflow run` made to continue this one
+    results: dict[str, str] = dataclasses.field(default_factory=dict)  # uuid of an operation -> id or version it made
 
 
 class Journal:
@@ -31,27 +44,28 @@ class Journal:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.path = folder / JOURNAL
+        self.path = folder / JOURNAL_FILE
         self.file = self.path.open("ab", buffering=0)
         try:
             fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self.file.close()
             raise UserError(f"{folder}: another process writes this run; wait, or choose another folder.") from None
-        self.file.truncate(self.path.read_bytes().rfind(b"\n") + 1)  # without what a kill left of the last line
-        self.lock, self.unwritten = threading.Lock(), b""  # what a full disk refused
-        self.done: set[Any] = set()  # (metric, step) and uuids: a resumed run repeats its last steps
-        for op, _ in read(self.path, 0):
-            self.done.update(marks(op))
+        self.file.truncate(self.path.read_bytes().rfind(b"\n") + 1)  # drop the part of a line that a kill left
+        self.lock = threading.Lock()
+        self.unwritten = b""  # lines that a full disk refused
+        self.written_keys: set[Any] = set()  # a resumed run repeats its last steps
+        for operation, _ in read(self.path, 0):
+            self.written_keys.update(unique_keys(operation))
 
     def append(self, op: str, **fields: Any) -> None:
-        """Write an operation, unless its uuid is there. What a full disk refuses is written with the next one."""
-        entry = {"op": op, "t": int(time.time() * 1000), **fields}
+        """Write an operation, unless its uuid was written before. Lines refused by a full disk precede the next one."""
+        operation = {"op": op, "time_ms": int(time.time() * 1000), **fields}
         with self.lock:
-            if entry.get("uuid") in self.done:
+            if operation.get("uuid") in self.written_keys:
                 return
-            self.done.update(marks(entry))
-            self.unwritten += json.dumps(entry).encode() + b"\n"
+            self.written_keys.update(unique_keys(operation))
+            self.unwritten += json.dumps(operation).encode() + b"\n"
             end = self.size()
             try:
                 if self.file.write(self.unwritten) < len(self.unwritten):
@@ -61,9 +75,9 @@ class Journal:
                 self.file.truncate(end)  # no half line
                 log.warning("%s: %s; kept in memory for now.", self.path, error)
 
-    def metrics(self, values: dict[str, float], step: int) -> None:
-        """Write the values whose (name, step) was never written before."""
-        new = {key: value for key, value in values.items() if (key, step) not in self.done}
+    def append_metrics(self, values: dict[str, float], step: int) -> None:
+        """Write the values whose (name, step) was not written before."""
+        new = {name: value for name, value in values.items() if (name, step) not in self.written_keys}
         if new:
             self.append("metrics", step=step, values=new)
 
@@ -74,13 +88,14 @@ class Journal:
         self.file.close()
 
 
-def marks(op: Op) -> set[Any]:
-    """What must not be written twice."""
-    return {(key, op["step"]) for key in op.get("values", ())} | ({op["uuid"]} if "uuid" in op else set())
+def unique_keys(operation: Operation) -> set[Any]:
+    """Return what must not be written a second time: (metric, step) of each value, and the uuid."""
+    keys: set[Any] = {(name, operation["step"]) for name in operation.get("values", ())}
+    return keys | {operation["uuid"]} if "uuid" in operation else keys
 
 
-def read(path: Path, offset: int) -> Iterator[tuple[Op, int]]:
-    """Whole operations from `offset` bytes on, each with the offset after it; a damaged line does nothing."""
+def read(path: Path, offset: int) -> Iterator[tuple[Operation, int]]:
+    """Yield complete operations from `offset` bytes on, each with the offset after it; a damaged line has no effect."""
     with path.open("rb") as lines:
         lines.seek(offset)
         for line in lines:
@@ -90,69 +105,78 @@ def read(path: Path, offset: int) -> Iterator[tuple[Op, int]]:
             try:
                 yield json.loads(line), offset
             except ValueError:
-                log.warning("%s: a damaged line before byte %d is left out.", path, offset)
+                log.warning("%s: a damaged line before byte %d is skipped.", path, offset)
                 yield {"op": "tags", "tags": {}}, offset
 
 
 def read_state(folder: Path) -> State:
-    path, empty = folder / STATE, {"uri": "", "offset": 0, "run_id": "", "experiment_id": "", "also": "", "results": {}}
-    return empty | (json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {})
+    path = folder / STATE_FILE
+    return State(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else State()
 
 
 class Uploader(threading.Thread):
     """Sends a journal until closed; never raises.
 
-    `send(operations, state)` must be harmless when done twice; whatever it raises means: try again later.
+    `send(operations, state)` must be safe to repeat; any error of it means: try again later.
     """
 
-    def __init__(self, journal: Journal, send: Callable[[list[Op], State], None], uri: str) -> None:
+    poll_seconds = 1.0  # between two reads of the journal; after failures up to 2**MAX_DOUBLINGS times as long
+
+    def __init__(self, journal: Journal, send: Callable[[list[Operation], State], None], *, uri: str) -> None:
         super().__init__(name="vlx-journal", daemon=True)
-        self.journal, self.send, self.folder = journal, send, journal.path.parent
-        self.state = read_state(self.folder) | {"uri": uri}
-        self.wake, self.closing = threading.Event(), False
-        self.failures, self.error = 0, ""
+        self.journal = journal
+        self.send = send
+        self.folder = journal.path.parent
+        self.state = dataclasses.replace(read_state(self.folder), uri=uri)
+        self.wake = threading.Event()
+        self.closing = False
+        self.failures = 0
+        self.error = ""
         self.write_state()
 
     def run(self) -> None:
         while True:
-            self.attempt()
-            if self.closing and (self.failures >= LAST_TRIES or not self.waiting()):
+            self.send_pending()
+            if self.closing and (self.failures >= CLOSING_ATTEMPTS or not self.has_pending()):
                 return
-            self.wake.wait(SECONDS if self.closing else SECONDS * 2 ** min(self.failures, 5))
+            doublings = 0 if self.closing else min(self.failures, MAX_DOUBLINGS)
+            self.wake.wait(self.poll_seconds * 2**doublings)
             self.wake.clear()
 
-    def attempt(self) -> None:
-        """Send all there is; what goes wrong is logged once."""
+    def send_pending(self) -> None:
+        """Send the unsent operations; an error is logged the first time."""
         try:
-            while lines := list(islice(read(self.journal.path, self.state["offset"]), LINES)):
-                self.send([op for op, _ in lines], self.state)
-                self.state["offset"] = lines[-1][1]
+            while lines := list(islice(read(self.journal.path, self.state.offset), BATCH_LINES)):
+                self.send([operation for operation, _ in lines], self.state)
+                _, self.state.offset = lines[-1]
                 self.write_state()
-            self.failures, self.error = 0, ""
+            self.failures = 0
+            self.error = ""
         except Exception as error:  # whatever it is, training goes on
             if not self.error:
                 log.warning("%s: nothing is lost, but not sent yet (%s).", self.folder, str(error)[:300])
-            self.failures, self.error = self.failures + 1, f"{type(error).__name__}: {error}"
+            self.failures += 1
+            self.error = f"{type(error).__name__}: {error}"
 
     def write_state(self) -> None:
-        partial = self.folder / f"{STATE}.partial"
-        partial.write_text(json.dumps(self.state), encoding="utf-8")
-        os.replace(partial, self.folder / STATE)
+        write_json(self.folder / STATE_FILE, dataclasses.asdict(self.state))
 
-    def waiting(self) -> bool:
-        return self.state["offset"] < self.journal.size()
+    def has_pending(self) -> bool:
+        return self.state.offset < self.journal.size()
 
     def flush(self, timeout: float) -> bool:
-        """Wait until all is sent, a try has failed, or `timeout` seconds have passed; True if all is sent."""
-        self.failures, deadline = 0, time.monotonic() + timeout
+        """Wait until all is sent, an attempt fails, or `timeout` seconds pass; return whether all is sent."""
+        deadline = time.monotonic() + timeout
+        self.failures = 0
         self.wake.set()
-        while self.waiting() and not self.failures and time.monotonic() < deadline:
+        while self.has_pending() and not self.failures and time.monotonic() < deadline:
             time.sleep(0.02)
-        return not self.waiting()
+        return not self.has_pending()
 
     def close(self, timeout: float) -> bool:
-        """Send the rest, at most `timeout` seconds, fewer if the server is dead. False: something is left to sync."""
-        self.failures, self.closing = 0, True
+        """Send the rest for at most `timeout` seconds, less if the server is dead; False if a part is left to sync."""
+        self.failures = 0
+        self.closing = True
         self.wake.set()
         self.join(timeout)
-        return not self.waiting()
+        return not self.has_pending()

@@ -1,4 +1,4 @@
-"""Where runs are kept: the tracking store, its experiment, and the runs there whose process has died."""
+"""The tracking store: its address, its experiment, and its runs whose process is dead."""
 
 import os
 import socket
@@ -7,80 +7,101 @@ from pathlib import Path
 
 import psutil
 from mlflow import MlflowClient
+from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 from mlflow.utils.file_utils import ExclusiveFileLock
 
-from vlx.tracking.experiment import project
+from vlx.tracking.project import EXPERIMENT, project_folder
 
-EXPERIMENT = "vlx"
 SQLITE = "sqlite:///"
-ENDED = "vlx.ended"  # tag: how a run says it ended
+ENDED = "vlx.ended"  # tag: the status with which the run itself ended
+HOST = "vlx.host"  # tag: the machine or container whose process writes the run
+PROCESS = "vlx.process"  # tag: the process id and when the process started
+CREATE_TIME_TOLERANCE = 5.0  # seconds between two readings of a process's start time
 DESCRIPTION = (
     "Vision-and-language models, trained, distilled and compared; a student's run holds its baseline as child."
 )
 
 
 def tracking_uri() -> str:
-    """MLFLOW_TRACKING_URI, or MLflow's own default: mlflow.db of the project (else of the working directory)."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI", "") or f"{SQLITE}{project() or Path.cwd()}/mlflow.db"
-    return f"{SQLITE}{Path(uri.removeprefix(SQLITE)).absolute()}" if uri.startswith(SQLITE) else uri
+    """Return MLFLOW_TRACKING_URI, or MLflow's own default: mlflow.db of the project (else of the working directory)."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "") or f"{SQLITE}{project_folder() or Path.cwd()}/mlflow.db"
+    return f"{SQLITE}{database_path(uri)}" if uri.startswith(SQLITE) else uri
+
+
+def database_path(uri: str) -> Path:
+    """Return the absolute path of the database of a sqlite URI."""
+    return Path(uri.removeprefix(SQLITE)).absolute()
 
 
 def connect(uri: str) -> MlflowClient:
-    """A client of a store that answers. A fresh database is made by one process at a time."""
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # the journal has its own patience
+    """Return a client of a store that answers. A new database is created by one process at a time."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # the journal retries by itself
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    path, local = Path(uri.removeprefix(SQLITE)).absolute(), uri.startswith(SQLITE)
-    if local:
+    is_database = uri.startswith(SQLITE)
+    path = database_path(uri)
+    if is_database:
         path.parent.mkdir(parents=True, exist_ok=True)
-    with ExclusiveFileLock(f"{path}.lock") if local else nullcontext():
+    with ExclusiveFileLock(f"{path}.lock") if is_database else nullcontext():
         client = MlflowClient(uri, registry_uri=os.environ.get("MLFLOW_REGISTRY_URI") or uri)
         client.search_experiments(max_results=1)
     return client
 
 
 def experiment_id(client: MlflowClient, name: str = EXPERIMENT) -> str:
-    """The experiment of that name, made if need be. Of a local database, its files are in mlruns beside it."""
-    if found := client.get_experiment_by_name(name):
-        return found.experiment_id
+    """Return the id of an experiment, created if need be; beside a local database its files are in mlruns."""
+    if experiment := client.get_experiment_by_name(name):
+        return experiment.experiment_id
     uri = client.tracking_uri
-    files = Path(uri.removeprefix(SQLITE)).absolute().parent / "mlruns" / name
+    artifacts = (database_path(uri).parent / "mlruns" / name).as_uri() if uri.startswith(SQLITE) else None
     tags = {"mlflow.experimentKind": "custom_model_development", "mlflow.note.content": DESCRIPTION}
     try:
-        return client.create_experiment(name, files.as_uri() if uri.startswith(SQLITE) else None, tags)
+        return client.create_experiment(name, artifacts, tags)
     except MlflowException:
-        if found := client.get_experiment_by_name(name):  # another process was faster
-            return found.experiment_id
+        if experiment := client.get_experiment_by_name(name):  # another process was faster
+            return experiment.experiment_id
         raise
 
 
 def process_tags() -> dict[str, str]:
-    """Who writes this run. A container that shares its host's name is a host of its own: its processes are hidden."""
+    """Return tags that identify this process. A container that shares its host's name counts as another host."""
     namespace = Path("/proc/self/ns/pid")
-    host = f"{socket.gethostname()} {os.readlink(namespace) if namespace.exists() else ''}".strip()
-    return {"vlx.host": host, "vlx.process": f"{os.getpid()} {psutil.Process().create_time()}"}
+    container = os.readlink(namespace) if namespace.exists() else ""
+    host = f"{socket.gethostname()} {container}".strip()
+    return {HOST: host, PROCESS: f"{os.getpid()} {psutil.Process().create_time()}"}
 
 
-def sweep(client: MlflowClient, experiment: str) -> None:
-    """Mark KILLED this host's runs that say RUNNING though their process is dead, and those that `mlflow run` marked
-    FAILED over our KILLED (MLflow 3.17 does so whenever the exit code is not 0)."""
-    running = f"attributes.status = 'RUNNING' and tags.`vlx.host` = '{process_tags()['vlx.host']}'"
-    failed = f"attributes.status = 'FAILED' and tags.`{ENDED}` = 'KILLED'"
-    wrong = [(run, run.info.end_time) for run in client.search_runs([experiment], failed)]
+def close_dead_runs(client: MlflowClient, experiment: str) -> None:
+    """Mark as KILLED this host's RUNNING runs without a live process, and FAILED runs that ended as KILLED.
+
+    MLflow 3.17's `mlflow run` marks a run FAILED whenever the exit code is not 0.
+    """
+    running = f"attributes.status = 'RUNNING' and tags.`{HOST}` = '{process_tags()[HOST]}'"
     for run in client.search_runs([experiment], running):
-        if not is_alive(run.data.tags.get("vlx.process", "")):
-            points = [point for key in run.data.metrics for point in client.get_metric_history(run.info.run_id, key)]
-            wrong.append((run, max((point.timestamp for point in points), default=run.info.start_time)))
-    for run, end_time in wrong:
-        with suppress(MlflowException):  # another user's run
-            client.set_terminated(run.info.run_id, "KILLED", end_time=end_time)
+        if not is_alive(run.data.tags.get(PROCESS, "")):
+            mark_killed(client, run, end_time=last_metric_time(client, run))
+    failed = f"attributes.status = 'FAILED' and tags.`{ENDED}` = 'KILLED'"
+    for run in client.search_runs([experiment], failed):
+        mark_killed(client, run, end_time=run.info.end_time)
+
+
+def mark_killed(client: MlflowClient, run: MlflowRun, *, end_time: int) -> None:
+    with suppress(MlflowException):  # another user's run
+        client.set_terminated(run.info.run_id, "KILLED", end_time=end_time)
+
+
+def last_metric_time(client: MlflowClient, run: MlflowRun) -> int:
+    """Return when the run's last metric was logged, else when the run started; ms since 1970."""
+    points = [point for key in run.data.metrics for point in client.get_metric_history(run.info.run_id, key)]
+    return max((point.timestamp for point in points), default=run.info.start_time)
 
 
 def is_alive(process: str) -> bool:
-    """process: a pid and when it started; False if it is gone, or its pid is another process's by now."""
+    """Return whether `process` (its id and start time) still runs; False if another process has its id by now."""
     try:
         pid, started = process.split()
-        found = psutil.Process(int(pid))
-        return abs(found.create_time() - float(started)) < 5 and found.status() != psutil.STATUS_ZOMBIE
+        running = psutil.Process(int(pid))
+        is_same = abs(running.create_time() - float(started)) < CREATE_TIME_TOLERANCE
+        return is_same and running.status() != psutil.STATUS_ZOMBIE
     except (psutil.Error, ValueError):
         return False

@@ -1,4 +1,4 @@
-"""Checkpoints: everything a resume needs, written at step boundaries, atomically, checked when read."""
+"""Checkpoints: everything a resume needs, written atomically at step boundaries, with checksums."""
 
 import hashlib
 import json
@@ -14,6 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from vlx.files import remove, replacing
+
 log = logging.getLogger("vlx")
 STATES = "states.pt"  # of optimizers and generators; read with weights_only=True
 KEEP = 2  # newest checkpoints kept; an older one stands in for a damaged one
@@ -21,7 +23,7 @@ KEEP = 2  # newest checkpoints kept; an older one stands in for a damaged one
 
 @dataclass
 class Progress:
-    """Where training stands. `step` counts optimizer steps done; `batch` the batches used of `epoch`."""
+    """The position in training. `step` counts optimizer steps done; `batch` the batches used of `epoch`."""
 
     step: int = 0
     epoch: int = 0
@@ -30,32 +32,42 @@ class Progress:
     best_value: float = -1.0
     sums: dict[str, float] = field(default_factory=dict)  # of the training metrics since they were last logged
 
+    def add(self, metrics: dict[str, float]) -> None:
+        self.sums = {name: self.sums.get(name, 0.0) + value for name, value in metrics.items()}
+
 
 def save_checkpoint(
-    folder: Path, progress: Progress, modules: dict[str, nn.Module], optimizers: dict[str, Optimizer]
+    folder: Path, progress: Progress, *, modules: dict[str, nn.Module], optimizers: dict[str, Optimizer]
 ) -> None:
-    """Write `folder`/step-N whole or not at all, then drop all but the newest."""
+    """Write `folder`/step-N as a whole or not at all, then remove all but the newest checkpoints."""
     final = folder / f"step-{progress.step:08d}"
-    partial = folder / f".{final.name}.{os.getpid()}"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    for name, module in modules.items():
-        save_file(contiguous(module.state_dict()), partial / f"{name}.safetensors")
-    states = {name: optimizer.state_dict() for name, optimizer in optimizers.items()}
-    torch.save({"optimizers": states, "random": random_states()}, partial / STATES)
-    record = {"progress": asdict(progress), "sha256": {file.name: digest(file) for file in sorted(partial.iterdir())}}
-    (partial / "state.json").write_text(json.dumps(record), encoding="utf-8")
-    for file in partial.iterdir():
-        flush(file)
-    shutil.rmtree(final, ignore_errors=True)  # a damaged one of the same step
-    os.replace(partial, final)
-    flush(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(final, fsync=True) as partial:
+        partial.mkdir()
+        write_checkpoint(partial, progress, modules=modules, optimizers=optimizers)
+        remove(final)  # a damaged checkpoint of the same step
+    flush_entries(folder)
     for old in sorted(folder.glob("step-*"))[:-KEEP]:
         shutil.rmtree(old)
 
 
-def load_checkpoint(folder: Path, modules: dict[str, nn.Module], optimizers: dict[str, Optimizer]) -> Progress | None:
-    """Restore the newest whole checkpoint of `folder` into these objects; None if there is none."""
+def write_checkpoint(
+    folder: Path, progress: Progress, *, modules: dict[str, nn.Module], optimizers: dict[str, Optimizer]
+) -> None:
+    """Write the weights of every module, the states of optimizers and generators, and state.json with checksums."""
+    for name, module in modules.items():
+        save_file(tensors_to_save(module), folder / f"{name}.safetensors")
+    states = {name: optimizer.state_dict() for name, optimizer in optimizers.items()}
+    torch.save({"optimizers": states, "random": random_states()}, folder / STATES)
+    checksums = {file.name: digest(file) for file in sorted(folder.iterdir())}
+    record = {"progress": asdict(progress), "sha256": checksums}
+    (folder / "state.json").write_text(json.dumps(record), encoding="utf-8")
+
+
+def load_checkpoint(
+    folder: Path, *, modules: dict[str, nn.Module], optimizers: dict[str, Optimizer]
+) -> Progress | None:
+    """Restore modules, optimizers and generators from the newest undamaged checkpoint; None if there is none."""
     for stale in folder.glob(".step-*"):
         shutil.rmtree(stale)
     for saved in sorted(folder.glob("step-*"), reverse=True):
@@ -73,7 +85,7 @@ def load_checkpoint(folder: Path, modules: dict[str, nn.Module], optimizers: dic
 
 
 def read_record(saved: Path) -> dict[str, Any] | None:
-    """state.json of a checkpoint whose files all have their checksum; otherwise None and a warning."""
+    """Return state.json of a checkpoint whose files all match their checksums; otherwise warn and return None."""
     try:
         record = json.loads((saved / "state.json").read_text(encoding="utf-8"))
         damaged = [name for name, sha in record["sha256"].items() if digest(saved / name) != sha]
@@ -87,7 +99,7 @@ def read_record(saved: Path) -> dict[str, Any] | None:
 
 
 def random_states() -> dict[str, list[Tensor]]:
-    """torch's generators; vlx draws from no other (order and data come from (seed, epoch, index))."""
+    """Return the states of torch's generators, the only ones in use: order and data depend on (seed, epoch, index)."""
     gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     return {"cpu": [torch.get_rng_state()], "cuda": gpus}
 
@@ -99,24 +111,22 @@ def restore_random_states(states: dict[str, list[Tensor]]) -> None:
 
 
 def save_weights(model: nn.Module, path: Path) -> None:
-    """Weights alone, atomically."""
+    """Write the weights alone, atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(contiguous(model.state_dict()), partial, metadata={"format": "pt"})
-    flush(partial)
-    os.replace(partial, path)
+    with replacing(path, fsync=True) as partial:
+        save_file(tensors_to_save(model), partial, metadata={"format": "pt"})
 
 
-def contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """As safetensors takes them: whole, and each with memory of its own (tied weights are written twice)."""
-    seen: set[int] = set()
-    found = {}
-    for name, tensor in tensors.items():
-        found[name] = tensor.detach().cpu().contiguous()
-        if tensor.data_ptr() in seen:
-            found[name] = found[name].clone()
-        seen.add(tensor.data_ptr())
-    return found
+def tensors_to_save(module: nn.Module) -> dict[str, Tensor]:
+    """Return the state as safetensors takes it: contiguous, and tied weights as separate copies."""
+    addresses: set[int] = set()
+    tensors = {}
+    for name, tensor in module.state_dict().items():
+        tensors[name] = tensor.detach().cpu().contiguous()
+        if tensor.data_ptr() in addresses:
+            tensors[name] = tensors[name].clone()
+        addresses.add(tensor.data_ptr())
+    return tensors
 
 
 def digest(path: Path) -> str:
@@ -124,9 +134,9 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def flush(path: Path) -> None:
-    """Push a file or a folder's entries to the disk."""
-    handle = os.open(path, os.O_RDONLY)
+def flush_entries(folder: Path) -> None:
+    """Flush the entries of a folder to the disk, not its files."""
+    handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

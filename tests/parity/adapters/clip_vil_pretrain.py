@@ -69,7 +69,7 @@ def check_run(
             if number % parts == 0:
                 recorder.share = len(window) / parts
                 norms.append(trainer.step(window)["grad_norm"])
-                rates = {name: [*rates[name], rate] for name, rate in trainer.rates().items()}
+                rates = {name: [*rates[name], rate] for name, rate in trainer.learning_rates().items()}
                 window = []
     for batch in window:  # the last one is not stepped, but seen
         recorder(model, batch)

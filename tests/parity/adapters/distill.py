@@ -72,7 +72,7 @@ def reptile_of(hparams: dict[str, Any], cfg: FinetuneConfig, teacher: Oscar, stu
         teacher,
         student,
         objective,
-        strategy=hparams["strategy"],
+        reptile_layers=hparams["strategy"].replace("both", "mean"),
         meta_lr=hparams["teacher_learning_rate"],
         inner_lr=cfg.lr * schedule.factor(0),
         optim=optim_of(cfg),

@@ -18,38 +18,39 @@ from vlx.corpora import Corpus
 def check(case: Path) -> None:
     expected = json.loads((case / "expected.json").read_text())
     with TemporaryDirectory() as folder:
-        scratch, kept = Path(folder), Path(folder) / "data"
-        copy_without_absent(case / "data", kept)
+        scratch = Path(folder)
+        data = scratch / "data"
+        copy_without_absent(case / "data", data)
         for name in ("vqa", "gqa"):
-            corpus = corpora.prepare(f"lxmert-{name}", kept, scratch / name)
+            corpus = corpora.prepare(f"lxmert-{name}", data, scratch / name)
             check_answers(corpus, name, expected[f"{name}_eval"], case, scratch)
-        corpus = corpora.prepare("lxmert-nlvr2", kept, scratch / "nlvr2")
+        corpus = corpora.prepare("lxmert-nlvr2", data, scratch / "nlvr2")
         check_statements(corpus, expected["nlvr2_eval"], case, scratch)
-        corpus = corpora.prepare("lxmert-pretrain", kept, scratch / "pretrain")
+        corpus = corpora.prepare("lxmert-pretrain", data, scratch / "pretrain")
         check_pretraining(corpus, expected["pretrain_eval"])
 
 
-def of(corpus: Corpus, name: str, identifiers: set[str]) -> Dataset:
+def examples_of(corpus: Corpus, name: str, identifiers: set[str]) -> Dataset:
     """The examples of these identifiers, whatever their split, in the order of the files."""
     rows = concatenate_datasets([corpus.examples(name, split) for split in corpus.splits(name)])
-    found = [index for index, identifier in enumerate(rows["identifier"]) if identifier in identifiers]
-    assert len(found) == len(identifiers)
-    return rows.select(found)
+    indices = [index for index, identifier in enumerate(rows["identifier"]) if identifier in identifiers]
+    assert len(indices) == len(identifiers)
+    return rows.select(indices)
 
 
 def check_answers(corpus: Corpus, name: str, evaluations: Any, case: Path, scratch: Path) -> None:
     task = tasks.load(name, corpus.answers(name))
     dumped = json.loads((case / f"{name}_predict.json").read_text())
-    number, answer = ("question_id", "answer") if name == "vqa" else ("questionId", "prediction")
-    dump = {str(one[number]): one[answer] for one in dumped}
+    id_key, answer_key = task.submission_entry("0", "")
+    dump = {str(entry[id_key]): entry[answer_key] for entry in dumped}
     for predictions, score in evaluations:
-        examples = of(corpus, name, set(predictions))
+        examples = examples_of(corpus, name, set(predictions))
         chosen = [predictions[identifier] for identifier in examples["identifier"]]
-        assert task.official(examples, chosen)["accuracy"] == pytest.approx(score)
+        assert task.official_scores(examples, chosen)["accuracy"] == pytest.approx(score)
         if predictions == dump:
-            free = tasks.load(name, list(dict.fromkeys(chosen)))  # answers outside the vocabulary are written too
-            probabilities = np.eye(len(free.answers))[[free.answers.index(answer) for answer in chosen]]
-            path = free.write_submission(examples, probabilities, scratch / name)
+            writer = tasks.load(name, list(dict.fromkeys(chosen)))  # answers outside the vocabulary are written too
+            probabilities = np.eye(len(writer.answers))[[writer.answers.index(answer) for answer in chosen]]
+            path = writer.write_submission(examples, probabilities, scratch / name)
             assert path.read_bytes() == (case / f"{name}_predict.json").read_bytes()
             dump = {}
     assert not dump, "the dump's predictions were never evaluated"
@@ -58,27 +59,29 @@ def check_answers(corpus: Corpus, name: str, evaluations: Any, case: Path, scrat
 def check_statements(corpus: Corpus, evaluation: Any, case: Path, scratch: Path) -> None:
     task = tasks.load("nlvr2")
     dump = [line.split(",") for line in (case / "nlvr2_predict.csv").read_text().split()]
-    examples = of(corpus, "nlvr2", {identifier for identifier, _ in dump})
-    said = dict(dump)
-    probabilities = np.eye(2)[[int(said[identifier] == "True") for identifier in examples["identifier"]]]
+    examples = examples_of(corpus, "nlvr2", {identifier for identifier, _ in dump})
+    answers = dict(dump)
+    probabilities = np.eye(2)[[int(answers[identifier] == "True") for identifier in examples["identifier"]]]
     scores = task.score(examples, probabilities)
     official = evaluation["official"]
     assert scores == pytest.approx({"accuracy": official["precision"], "consistency": official["consistency"]})
     assert scores["accuracy"] == pytest.approx(evaluation["accuracy"])
     path = task.write_submission(examples, probabilities, scratch / "nlvr2_predict")
     assert path.read_bytes() == (case / "nlvr2_predict.csv").read_bytes()
-    assert task.rescore(examples, path) == scores
+    assert task.score_submission(examples, path) == scores
 
 
 def check_pretraining(corpus: Corpus, evaluation: Any) -> None:
     """The mean soft score of the answers given, overall and by the sentences' source."""
-    examples = of(corpus, "pretrain", set(evaluation["predictions"]))
+    examples = examples_of(corpus, "pretrain", set(evaluation["predictions"]))
     task = tasks.load("vqa", corpus.answers("pretrain"))
     chosen = [evaluation["predictions"][identifier] for identifier in examples["identifier"]]
-    assert task.official(examples, chosen)["accuracy"] == pytest.approx(evaluation["accuracy"])
+    assert task.official_scores(examples, chosen)["accuracy"] == pytest.approx(evaluation["accuracy"])
     by_source: defaultdict[str, list[int]] = defaultdict(list)
     for index, source in enumerate(examples["category"]):
         by_source[source].append(index)
     for source, score in evaluation["per_dset"].items():
         rows = by_source[source]
-        assert task.official(examples.select(rows), [chosen[row] for row in rows])["accuracy"] == pytest.approx(score)
+        assert task.official_scores(examples.select(rows), [chosen[row] for row in rows])["accuracy"] == pytest.approx(
+            score
+        )

@@ -171,7 +171,7 @@ def trained(said: dict[str, list[str]], made: Any, args: Args) -> Fields:
     right, wrong = [], []
     for own, image in enumerate(images):
         for text in said[image][:each]:
-            other, caption = draw_negative(own, rng, captions=[each] * len(images))
+            other, caption = draw_negative(own, rng, num_captions=[each] * len(images))
             right.append((image, text, 1))
             wrong.append((images[other], text, 0) if caption is None else (image, said[images[other]][caption], 0))
     return made(right) | {f"neg_{key}": tensor for key, tensor in made(wrong).items()}

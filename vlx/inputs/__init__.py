@@ -1,0 +1,1 @@
+"""From corpora and tasks to batches of tensors. Fine-tuning, pre-training, evaluation and predict share them."""

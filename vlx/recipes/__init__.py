@@ -1,0 +1,1 @@
+"""The stages that entry points and notebooks are made of, one file a verb."""

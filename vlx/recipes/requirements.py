@@ -1,0 +1,174 @@
+"""What tasks, methods and options need, compared with what an architecture has. Every refusal is computed here, before
+any data or weights are read."""
+
+import dataclasses
+from collections.abc import Iterable
+
+from vlx import registry, tasks
+from vlx.config import DistillConfig, FinetuneConfig, ModelFields, PixelFields, PretrainConfig
+from vlx.errors import ConfigError
+from vlx.models.spec import CAPABILITIES, ModelSpec, all_specs, load_spec
+from vlx.objectives import DistillationMethod
+from vlx.tasks.base import Task
+
+# Options that only some architectures have, with the feature that they need.
+OPTION_NEEDS = {
+    **{spec.name: "input:pixels" for spec in dataclasses.fields(PixelFields)},
+    "clip_weights": "clip_and_bert",
+    "bert_weights": "clip_and_bert",
+    "vision_lr": "vision_optimizer",
+    "text_weights": "text_tower",
+    "frozen_text_layers": "frozen_text_layers",
+    "student_hidden_size": "student_width",
+    "loss": "cross_encoder",
+    "itm_negatives": "cross_encoder",
+}
+
+
+def features(spec: ModelSpec) -> frozenset[str]:
+    """Everything that a need may name: capabilities, `input:`, `head:`, `images:` and `objective:` features."""
+    names = [f"input:{spec.input}", "dual_encoder" if spec.dual_encoder else "cross_encoder"]
+    names += [f"head:{kind}" for kind in spec.heads]
+    names += [f"images:{count}" for count in range(1, spec.max_images + 1)]
+    names += [f"objective:{name}" for name in spec.pretraining]
+    return spec.capabilities | frozenset(names)
+
+
+def describe(feature: str) -> str:
+    """A feature as the end of `an architecture that ...`."""
+    kind, _, name = feature.partition(":")
+    sentences = {
+        "input": f"reads {name}",
+        "head": f"has a {name} head",
+        "images": f"reads {name} images an example",
+        "objective": f"is pre-trained with {name}",
+        "dual_encoder": "encodes text and image apart",
+        "cross_encoder": "reads text and image together",
+    }
+    return sentences.get(kind) or CAPABILITIES[feature]
+
+
+def require(spec: ModelSpec, needs: Iterable[str], *, subject: str, verb: str, hint: str = "") -> None:
+    """Raise ConfigError if the architecture lacks a feature: what needs it, and which architectures have all."""
+    needs = sorted(needs)
+    missing = [need for need in needs if need not in features(spec)]
+    if not missing:
+        return
+    fitting = [each.name for each in all_specs() if verb in each.verbs and features(each) >= set(needs)]
+    models = f"expected model={' or '.join(fitting)}" if fitting else "no architecture has that yet"
+    reasons = " and ".join(describe(need) for need in missing)
+    raise ConfigError(f"{subject}: needs an architecture that {reasons}, not model={spec.name}; {models}{hint}.")
+
+
+def task_needs(task: Task) -> set[str]:
+    """Features that a model needs for a task."""
+    needs = {f"head:{task.head.kind}", f"images:{task.head.images}"}
+    if task.scores_all_pairs:
+        needs.add("arbitrary_pairs")
+    return needs
+
+
+def method_needs(method: DistillationMethod) -> set[str]:
+    """Features that teacher and student need for a distillation method."""
+    needs = set(method.needs)
+    if method.objective is None:
+        needs.add("dual_encoder")
+    if method.contrastive is None:
+        needs.add("cross_encoder")
+    return needs
+
+
+def check_options(cfg: ModelFields, spec: ModelSpec, *, verb: str) -> None:
+    """Options that differ from their defaults must be of the architecture."""
+    for option in dataclasses.fields(cfg):
+        value = getattr(cfg, option.name)
+        if option.name in OPTION_NEEDS and value != option.default:
+            subject = f"{option.name}={value}"
+            require(spec, [OPTION_NEEDS[option.name]], subject=subject, verb=verb)
+
+
+def check_task(task: Task, spec: ModelSpec, *, verb: str) -> None:
+    if spec.dual_encoder:
+        task.for_dual_encoder()  # raises ConfigError unless the task matches texts and images
+    else:
+        require(spec, task_needs(task), subject=f"task={task.name}", verb=verb)
+
+
+def check_finetune(cfg: FinetuneConfig) -> None:
+    """Raises ConfigError unless the architecture can be trained on the task with these options."""
+    spec = load_spec(cfg.model)
+    task: Task = registry.load(registry.TASKS, cfg.task, kind="task")
+    check_options(cfg, spec, verb="finetune")
+    check_task(task.with_itm_negatives(cfg.itm_negatives).with_loss(cfg.loss), spec, verb="finetune")
+
+
+def check_pretrain(cfg: PretrainConfig) -> None:
+    """Raises ConfigError unless the architecture has the objectives and options."""
+    spec = load_spec(cfg.model)
+    check_options(cfg, spec, verb="pretrain")
+    choices = f", or some of {', '.join(spec.pretraining)}"
+    for option, names in (("objectives", cfg.objective_names()), ("loss_weights", cfg.loss_weight_by_objective())):
+        for name in names:
+            require(spec, [f"objective:{name}"], subject=f"{option}={name}", verb="pretrain", hint=choices)
+
+
+def check_distill(cfg: DistillConfig) -> None:
+    """Raises ConfigError unless the architecture supports task, method and Reptile."""
+    spec = load_spec(cfg.model)
+    task: Task = registry.load(registry.TASKS, cfg.task, kind="task")
+    method: DistillationMethod = registry.load(registry.METHODS, cfg.method, kind="method")
+    check_options(cfg, spec, verb="distill")
+    check_task(task, spec, verb="distill")
+    methods = ", ".join(name for name in registry.METHODS if features(spec) >= method_needs(load_method(name)))
+    hint = f", or one of method={methods}"
+    require(spec, method_needs(method), subject=f"method={cfg.method}", verb="distill", hint=hint)
+    if method.heads and task.head.kind not in method.heads:
+        fitting = [name for name in registry.METHODS if fits_head(load_method(name), task, spec)]
+        reason = f"a {task.head.kind} head has no text-only or image-only score" if method.needs else "not its head"
+        raise ConfigError(f"method={cfg.method}: task={task.name}: {reason}; expected method={' or '.join(fitting)}.")
+    several = "," in cfg.teacher
+    if several and not method.ensemble:
+        names = [name for name in registry.METHODS if load_method(name).ensemble]
+        raise ConfigError(f"method={cfg.method}: one teacher alone; for several expected method={' or '.join(names)}.")
+    if cfg.reptile:
+        require(spec, ["reptile"], subject="reptile=true", verb="distill", hint=", or reptile=false")
+        if several:
+            raise ConfigError(f"reptile=true: moves one teacher, found {cfg.teacher.count(',') + 1}; give one.")
+    if cfg.unlabeled and task.scores_all_pairs:
+        raise ConfigError(f"unlabeled=true: every example of task={task.name} is labeled; expected unlabeled=false.")
+
+
+def load_method(name: str) -> DistillationMethod:
+    return registry.load(registry.METHODS, name, kind="method")
+
+
+def fits_head(method: DistillationMethod, task: Task, spec: ModelSpec) -> bool:
+    return features(spec) >= method_needs(method) and (not method.heads or task.head.kind in method.heads)
+
+
+def check_teacher(cfg: DistillConfig, teacher: ModelSpec, *, uri: str, is_first: bool) -> None:
+    """What a teacher of another architecture cannot do. is_first: the student starts from its layers."""
+    student = load_spec(cfg.model)
+    if teacher.name == student.name:
+        return
+    subject = f"model={cfg.model}: {uri} is of {teacher.name}"
+    if teacher.input != student.input:
+        raise ConfigError(f"{subject}, which reads {teacher.input}; expected a teacher that reads {student.input}.")
+    method = load_method(cfg.method)
+    shared = sorted(method_needs(method) - {"cross_encoder"})
+    if cfg.reptile or shared:
+        methods = [name for name in registry.METHODS if not method_needs(load_method(name)) - {"cross_encoder"}]
+        fix = f"expected method={' or '.join(methods)} and reptile=false"
+        raise ConfigError(f"method={cfg.method}, reptile={cfg.reptile}: {uri} is of {teacher.name}; {fix}.")
+    if is_first and cfg.student_init != "random":
+        start = f"student_init={cfg.student_init}: {uri} is of {teacher.name}, which has no layers for {cfg.model}"
+        raise ConfigError(f"{start}; give student_init=random, or model={teacher.name}.")
+
+
+def training_task(spec: ModelSpec, task: Task) -> Task:
+    """The task as the architecture trains it."""
+    return task.for_dual_encoder() if spec.dual_encoder else task
+
+
+def task_of(cfg: FinetuneConfig, answers: list[str]) -> Task:
+    return tasks.load(cfg.task, answers, loss=cfg.loss, itm_negatives=cfg.itm_negatives)
