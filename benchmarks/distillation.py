@@ -27,12 +27,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
+from vlx.training.batching import Data, open_data
 
 from vlx import tasks, tracking, workspace
 from vlx.checkpoints import Loaded
 from vlx.config import DistillConfig, parse
 from vlx.training import recipes, results
-from vlx.training.batching import Data, open_data
 
 SETS = {
     "easy-vqa": [

@@ -26,12 +26,13 @@ from matplotlib.figure import Figure
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for the entry points
 
+from vlx.training.batching import open_split  # noqa: E402
+
 from entrypoints import distill  # noqa: E402
 from vlx import tasks, tracking, workspace  # noqa: E402
 from vlx.checkpoints import Loaded  # noqa: E402
 from vlx.config import DistillConfig, parse  # noqa: E402
 from vlx.training import evaluation, recipes  # noqa: E402
-from vlx.training.batching import open_split  # noqa: E402
 
 COMMON = ["--task=retrieval", "--model=dual", "--region_layers=0", "--student_layers=1", "--train_examples=0"]
 COMMON += ["--val_images=0", "--test_images=0", "--baseline=false", "--precision=fp32"]

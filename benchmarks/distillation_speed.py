@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
 from transformers import PreTrainedModel
+from vlx.training.batching import epoch_batches, joint_layout
 
 from vlx.config import FinetuneConfig
 from vlx.models.oscar import Oscar, OscarConfig
@@ -28,7 +29,6 @@ from vlx.models.student import layer_map, renamed, student_from
 from vlx.objectives import cross_entropy, distillation, kd_loss
 from vlx.objectives.distillation import VIEW_WEIGHTS, teach, views_apart
 from vlx.objectives.supervised import logits_of
-from vlx.training.batching import epoch_batches, joint_layout
 from vlx.training.loop import Trainer, optim_of, schedule_of
 from vlx.training.optim import decay_groups, set_lr
 from vlx.training.reptile import Reptile

@@ -40,7 +40,7 @@ def find(way: str, seed: int, trials: int, words: list[str], folder: Path) -> li
     content = json.loads((folder / "studies" / cfg.study / "artifacts" / "trials.table.json").read_text())
     rows = [dict(zip(content["columns"], row, strict=True)) for row in content["data"]]
     every = cfg.base().as_dict()["eval_every"]
-    return [row | {"steps": row["looks"] * every} for row in rows]
+    return [row | {"steps": row["evaluations"] * every} for row in rows]
 
 
 def best(trials: list[Trial]) -> Trial:

@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import AdamW
+from vlx.training.batching import epoch_batches, joint_layout
 
 from vlx import tracking
 from vlx.config import DistillConfig
 from vlx.models.oscar import Oscar, OscarConfig
-from vlx.training.batching import epoch_batches, joint_layout
 from vlx.training.optim import decay_groups
 
 BATCH, TEXT, REGIONS = 32, 128, 50  # Oscar's VQA settings: every example padded to 128 tokens and 50 regions

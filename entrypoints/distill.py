@@ -16,9 +16,9 @@ def main(cfg: DistillConfig, trial: tracking.Trial | None = None) -> float:
     check_distill(cfg)
     corpus = open_corpus(cfg)
     task = tasks.load(cfg.task, corpus.answers(cfg.task))
-    stem = f"distill-{cfg.task}-{workspace.key(cfg.as_dict(), corpus.fingerprint)}"
+    stem = f"distill-{cfg.task}-{workspace.options_hash(cfg.as_dict(), corpus.fingerprint)}"
     title = f"{cfg.method}{' + reptile' if cfg.reptile else ''} on {cfg.task}, {cfg.student_layers}-layer student"
-    with workspace.claim(Path(cfg.work_dir) / "runs", stem, resume=cfg.resume == "auto") as folder:
+    with workspace.run_folder(Path(cfg.work_dir) / "runs", stem, resume=cfg.resume == "auto") as folder:
         description = cfg.description or distill.describe(cfg)
         with tracking.run(cfg, name=title, folder=folder, description=description, trial=trial) as run:
             teacher, result = distill.obtain_teacher(cfg, task, corpus)

@@ -15,7 +15,7 @@ def main(cfg: EvaluateConfig) -> float:
     are not published."""
     corpus = open_corpus(cfg)
     with (
-        workspace.claim(Path(cfg.work_dir) / "runs", f"evaluate-{cfg.task}", resume=False) as folder,
+        workspace.run_folder(Path(cfg.work_dir) / "runs", f"evaluate-{cfg.task}", resume=False) as folder,
         tracking.run(cfg, name=f"evaluate {cfg.model}", folder=folder, description=cfg.description) as run,
     ):
         loaded, task = load_with_task(cfg.model, cfg.task, corpus)

@@ -15,10 +15,10 @@ def main(cfg: FinetuneConfig, trial: tracking.Trial | None = None) -> float:
     check_finetune(cfg)
     corpus = open_corpus(cfg)
     task = tasks.load(cfg.task, corpus.answers(cfg.task), loss=cfg.loss, itm_negatives=cfg.itm_negatives)
-    stem = f"finetune-{cfg.task}-{workspace.key(cfg.as_dict(), corpus.fingerprint)}"
-    start = workspace.origin(cfg.weights) if cfg.weights else f"{cfg.layers} layers"
+    stem = f"finetune-{cfg.task}-{workspace.options_hash(cfg.as_dict(), corpus.fingerprint)}"
+    start = workspace.weights_label(cfg.weights) if cfg.weights else f"{cfg.layers} layers"
     title = f"{cfg.model} on {cfg.task}, {start}"
-    with workspace.claim(Path(cfg.work_dir) / "runs", stem, resume=cfg.resume == "auto") as folder:
+    with workspace.run_folder(Path(cfg.work_dir) / "runs", stem, resume=cfg.resume == "auto") as folder:
         with tracking.run(cfg, name=title, folder=folder, description=cfg.description, trial=trial) as run:
             result = finetune(cfg, task, corpus, run, title=cfg.role)
         finish(folder, result)

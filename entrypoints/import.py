@@ -14,7 +14,7 @@ def main(cfg: ImportConfig) -> str | None:
     loaded, sha256 = checkpoints.load_original(cfg), checkpoints.digest(Path(cfg.weights))
     name = cfg.name or f"vlx-{cfg.model.replace('_', '-')}-original"
     with (
-        workspace.claim(Path(cfg.work_dir) / "runs", f"import-{cfg.model}", resume=False) as folder,
+        workspace.run_folder(Path(cfg.work_dir) / "runs", f"import-{cfg.model}", resume=False) as folder,
         tracking.run(cfg, name=f"import {name}", folder=folder, description=cfg.description) as run,
     ):
         saved = checkpoints.save(run.folder / "model", loaded)

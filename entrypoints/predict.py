@@ -24,7 +24,7 @@ def main(cfg: PredictConfig) -> list[tuple[str, float]] | Path:
         return answers
     corpus = open_corpus(cfg)
     with (
-        workspace.claim(Path(cfg.work_dir) / "runs", f"predict-{cfg.task}", resume=False) as folder,
+        workspace.run_folder(Path(cfg.work_dir) / "runs", f"predict-{cfg.task}", resume=False) as folder,
         tracking.run(cfg, name=f"predict {cfg.model}", folder=folder, description=cfg.description) as run,
     ):
         loaded, task = load_with_task(cfg.model, cfg.task, corpus)

@@ -5,32 +5,32 @@ from pathlib import Path
 
 from vlx import tracking, workspace
 from vlx.config import PrepareConfig, launch
-from vlx.corpora import doctor
+from vlx.corpora import validate
 from vlx.errors import CorpusError
-from vlx.training import recipes
+from vlx.recipes.data import prepare_corpus
 
 log = logging.getLogger("vlx")
 
 
 def main(cfg: PrepareConfig) -> str:
-    """Prepare a corpus once, log what is in it and, on request, what is wrong with it. Returns its fingerprint."""
-    corpus = recipes.prepared(cfg)
+    """Prepare a corpus, log its counts and, with check, its faults. Returns its fingerprint. Raises CorpusError."""
+    corpus = prepare_corpus(cfg)
     examples = corpus.manifest["examples"]
     with (
-        workspace.claim(Path(cfg.work_dir) / "runs", f"prepare-{corpus.path.name}", resume=False) as folder,
+        workspace.run_folder(Path(cfg.work_dir) / "runs", f"prepare-{corpus.path.name}", resume=False) as folder,
         tracking.run(cfg, name=f"prepare {corpus.path.name}", folder=folder, description=cfg.description) as run,
     ):
         counts = {f"corpus/{task}/{split}": count for task in examples for split, count in examples[task].items()}
-        counts |= {f"corpus/{what}": corpus.manifest[what] for what in ("images", "regions", "region_dim")}
+        counts |= {f"corpus/{name}": corpus.manifest[name] for name in ("images", "regions", "region_dim")}
         run.log_metrics({name: float(count) for name, count in counts.items()}, step=0)
         run.log_artifact(corpus.path / "manifest.json")
         run.set_tags({"vlx.data_fingerprint": corpus.fingerprint})
-        for title, figure in tracking.histogram_figures(doctor.measure(corpus)).items():
+        for title, figure in tracking.histogram_figures(validate.measure(corpus)).items():
             run.log_figure(figure, f"figures/{title.replace(' ', '_')}.png")
-        findings = doctor.examine(corpus) if cfg.check else []
+        findings = validate.validate(corpus) if cfg.check else []
         if cfg.check:
-            report = doctor.table(findings, corpus)
-            run.log_text(report, "doctor.txt")
+            report = validate.table(findings, corpus)
+            run.log_text(report, "validation.txt")
             log.info("%s", report)
     log.info("%s: %s, fingerprint %s", corpus.path, examples, corpus.fingerprint)
     if findings and findings[0].serious:

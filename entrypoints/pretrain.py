@@ -14,9 +14,11 @@ def main(cfg: PretrainConfig, trial: tracking.Trial | None = None) -> float:
     """Returns the negative validation loss of the best step."""
     check_pretrain(cfg)
     corpus = open_corpus(cfg)
-    stem = f"pretrain-{cfg.model}-{workspace.key(cfg.as_dict(), corpus.fingerprint)}"
-    title = f"{cfg.model} pre-trained on {cfg.task}" + (f", {workspace.origin(cfg.weights)}" if cfg.weights else "")
-    with workspace.claim(Path(cfg.work_dir) / "runs", stem, resume=cfg.resume == "auto") as folder:
+    stem = f"pretrain-{cfg.model}-{workspace.options_hash(cfg.as_dict(), corpus.fingerprint)}"
+    title = f"{cfg.model} pre-trained on {cfg.task}" + (
+        f", {workspace.weights_label(cfg.weights)}" if cfg.weights else ""
+    )
+    with workspace.run_folder(Path(cfg.work_dir) / "runs", stem, resume=cfg.resume == "auto") as folder:
         with tracking.run(cfg, name=title, folder=folder, description=cfg.description, trial=trial) as run:
             result = pretrain(cfg, corpus, run, title=title)
         finish(folder, result)

@@ -6,16 +6,23 @@ from pathlib import Path
 from typing import Any
 
 from vlx import search
-from vlx.config import Config, SearchConfig, launch
-from vlx.training import recipes
+from vlx.config import SearchConfig, launch
+from vlx.recipes import distill, requirements
 
-PREPARE: dict[str, Callable[[Any], Config]] = {"distill": recipes.with_teacher}  # before the first trial
+CHECKS: dict[str, Callable[[Any], None]] = {  # before the study is made
+    "distill": requirements.check_distill,
+    "finetune": requirements.check_finetune,
+    "pretrain": requirements.check_pretrain,
+}
+PREPARATIONS: dict[str, Callable[[Any], Any]] = {"distill": distill.with_teacher}  # before the first trial
 
 
 def main(cfg: SearchConfig) -> float:
     """Returns the best trial's score on the validation split."""
+    CHECKS[cfg.verb](cfg.base())
     verb = import_module(f"{__package__}.{cfg.verb}" if __package__ else cfg.verb)
-    return search.run(cfg, verb.main, prepare=PREPARE.get(cfg.verb, lambda base: base), script=Path(__file__))
+    prepare = PREPARATIONS.get(cfg.verb, lambda base: base)
+    return search.run(cfg, verb.main, prepare=prepare, script=Path(__file__))
 
 
 if __name__ == "__main__":

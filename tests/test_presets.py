@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 from transformers import PretrainedConfig, PreTrainedModel
+from vlx.training.batching import examples_of, open_data
 
 from vlx import config, models, synthetic, tasks
 from vlx.config import PRESETS, DistillConfig, FinetuneConfig, parse
@@ -24,7 +25,6 @@ from vlx.models.vilbert import Vilbert, VilbertConfig
 from vlx.models.vle import DEBERTA_V3_BASE, Vle, VleConfig
 from vlx.registry import ARCHITECTURES, TRAINING
 from vlx.tokenization import WordPiece
-from vlx.training.batching import examples_of, open_data
 from vlx.training.loop import schedule_of
 from vlx.training.optim import Optim
 

@@ -25,16 +25,22 @@ from vlx.tools import link_env, ui
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (  # from the ground up: a module imports from its own floor and those below
-    {"vlx", "errors", "files", "import_hook", "registry"},
-    {"config", "options", "pixel_options", "pretrain_options", "progress", "spaces", "tokenization", "workspace"},
+    {"vlx", "boxes", "errors", "files", "import_hook", "registry"},
+    {"config", "preprocessing", "progress", "tokenization", "workspace"},
     {"models", "objectives"},
-    {"corpora", "checkpoints", "tracking"},
-    {"tasks"},
-    {"training"},
-    {"search"},
+    {"corpora", "tracking"},
+    {"checkpoints", "synthetic", "tasks"},
+    {"inputs", "training"},
+    {"evaluation"},
+    {"recipes"},
+    {"api", "search", "serving"},
     {"tools", "entrypoints"},
 )
-OWNERS = {"mlflow": {"tracking", "tools/link_env.py"}, "accelerate": {"training"}, "optuna": {"search"}}
+OWNERS = {
+    "mlflow": {"tracking", "serving.py", "tools/link_env.py"},
+    "accelerate": {"evaluation", "training"},
+    "optuna": {"search"},
+}
 BESIDES_PYTHON = {"PIL": "Pillow", "yaml": "PyYAML"}  # imported by another name than installed
 MACHINE_PATH = re.compile(r"(?<![\w.}/-])/(?:root|work|home/\w+|Users/\w+)/")
 

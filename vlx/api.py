@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from vlx import checkpoints, corpora, tasks, tracking, workspace
 from vlx.checkpoints import Loaded
@@ -114,7 +114,7 @@ def distillation_method(name: str) -> Callable[..., Objective]:
 
     objective.__name__ = name
     objective.__doc__ = (
-        f"The objective of method={name} with this teacher. alpha: weight of the teacher against the task's loss; beta: "
+        f"The objective of method={name} with this teacher. alpha: weight of the teacher's loss; beta: "
         "weight of the loss between layers, 0 = the method's default. Raises ConfigError."
     )
     return objective
@@ -137,14 +137,13 @@ def fit(
     options: further training options of finetune. Raises ConfigError or TrainingError.
     """
     defaults: dict[str, Any] = {"warmup_steps": min(100, steps // 10), "eval_every": max(1, min(250, steps // 4))}
-    cfg = FinetuneConfig(
-        model=model.spec.name, task=validation.task.name, steps=steps, lr=lr, **(defaults | options)
-    )
+    cfg = FinetuneConfig(model=model.spec.name, task=validation.task.name, steps=steps, lr=lr, **(defaults | options))
     run = current_run.get()
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(folder or (run.folder / "training" if run else temporary))
+        log = run or cast(tracking.Run, tracking.UntrackedRun(place))
         return fit_loop(
-            model.model, objective, train, validator(validation), cfg, run or tracking.UntrackedRun(place),
+            model.model, objective, train, validator(validation), cfg, log,
             folder=place, title="training", metric=validation.task.metric,
         )  # fmt: skip
 
@@ -161,9 +160,9 @@ def evaluate(model: Loaded, dataset: TaskDataset) -> dict[str, float]:
 def run(name: str, *, description: str = "", work_dir: str | Path = "outputs") -> Iterator[tracking.Run]:
     """A run of MLflow around the block; `fit` and `evaluate` log to it."""
     cfg = FinetuneConfig(description=description, work_dir=str(work_dir))
-    stem = f"notebook-{workspace.key({'name': name})}"
+    stem = f"notebook-{workspace.options_hash({'name': name})}"
     with (
-        workspace.claim(Path(work_dir) / "runs", stem, resume=False) as folder,
+        workspace.run_folder(Path(work_dir) / "runs", stem, resume=False) as folder,
         tracking.run(cfg, name=name, folder=folder, description=description) as tracked,
     ):
         token = current_run.set(tracked)

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from vlx.checkpoints.clip_vil import CLIP, TIED, export_clip_vil, load_clip_vil, start_clip_vil
 
 from tests.models.test_clip_vil import build, example
-from vlx.checkpoints.clip_vil import CLIP, TIED, export_clip_vil, load_clip_vil, start_clip_vil
 from vlx.errors import CheckpointError
 from vlx.models.clip_vil import ClipVil, ClipVilConfig
 

@@ -6,8 +6,6 @@ import pytest
 import torch
 import transformers
 from torch import Tensor
-
-from tests.models.test_lxmert import build, example, joined, padded
 from vlx.checkpoints.lxmert import (
     BERT_LACKS,
     answer_rows,
@@ -17,6 +15,8 @@ from vlx.checkpoints.lxmert import (
     load_lxmert,
     load_lxmert_pretraining,
 )
+
+from tests.models.test_lxmert import build, example, joined, padded
 from vlx.errors import CheckpointError
 from vlx.models.lxmert import HEADS, Lxmert, LxmertConfig, LxmertForPreTraining
 

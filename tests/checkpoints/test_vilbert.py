@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from vlx.checkpoints.vilbert import export_vilbert, load_vilbert
 
 from tests.models.test_vilbert import build, example
-from vlx.checkpoints.vilbert import export_vilbert, load_vilbert
 from vlx.errors import CheckpointError
 from vlx.models.vilbert import Vilbert
 

@@ -11,9 +11,9 @@ from types import ModuleType
 import pytest
 import torch
 from torch import Tensor
+from vlx.checkpoints.vle import BUFFERS, export_vle, load_vle, merge_zero
 
 from tests.models.test_vle import PATCHES, build, example
-from vlx.checkpoints.vle import BUFFERS, export_vle, load_vle, merge_zero
 from vlx.errors import CheckpointError
 from vlx.models.vle import HEADS, Vle
 

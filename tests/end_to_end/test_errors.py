@@ -82,9 +82,10 @@ def test_a_teacher_that_is_no_model(fails: Callable[..., str], corpus: Path, tmp
 def test_a_teacher_of_another_task_and_one_with_too_few_layers(
     fails: Callable[..., str], corpus: Path, tmp_path: Path
 ) -> None:
+    from vlx.training.recipes import new_model
+
     from vlx import checkpoints, corpora, tasks
     from vlx.config import DistillConfig
-    from vlx.training.recipes import new_model
 
     cfg, opened = DistillConfig(hidden_size=8, heads=1, layers=1, student_layers=1), corpora.open(corpus)
     made = new_model(cfg, tasks.load("nlvr2"), opened)

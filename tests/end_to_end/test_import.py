@@ -8,14 +8,14 @@ from pathlib import Path
 import mlflow
 import pytest
 import torch
+from vlx.checkpoints.clip_vil import export_clip_vil
+from vlx.checkpoints.lxmert import export_lxmert
+from vlx.checkpoints.vilbert import export_vilbert
 
 from tests.checkpoints import test_vle as vle_files
 from tests.models import test_clip_vil, test_vle
 from tests.models.test_registered import SIZES
 from vlx import checkpoints, models
-from vlx.checkpoints.clip_vil import export_clip_vil
-from vlx.checkpoints.lxmert import export_lxmert
-from vlx.checkpoints.vilbert import export_vilbert
 from vlx.config import ImportConfig
 from vlx.errors import CheckpointError
 from vlx.models import Head

@@ -1,6 +1,5 @@
 """Search on real training, on PostgreSQL, and as a person sees it."""
 
-import json
 import os
 import subprocess
 import sys
@@ -11,8 +10,9 @@ import pytest
 from mlflow import MlflowClient
 
 from entrypoints import distill, finetune, search
-from tests import search_toy
 from tests.end_to_end import chromium, postgres
+from tests.search.helpers import table
+from tests.search.toy import find
 from vlx import tracking
 from vlx.config import DistillConfig, SearchConfig, parse
 from vlx.tracking import store
@@ -22,12 +22,6 @@ SMALL = (
     "--corpus_size=80 --teacher_steps=24 --steps=24 --warmup_steps=4 --train_examples=0 --batch_size=8 --precision=fp32"
     " --hidden_size=16 --heads=2 --intermediate_size=16 --layers=2 --student_layers=1 --eval_every=6 --log_every=4"
 )
-
-
-def table(folder: Path) -> list[dict[str, object]]:
-    (path,) = folder.glob("studies/*/artifacts/trials.table.json")
-    content = json.loads(path.read_text())
-    return [dict(zip(content["columns"], row, strict=True)) for row in content["data"]]
 
 
 @pytest.fixture
@@ -40,10 +34,10 @@ def test_distillations_are_searched_with_one_teacher_and_the_winner_is_promoted(
     search.main(SearchConfig(trials=4, seed=1, promote=True, options=SMALL))
     rows = table(Path("outputs"))
     assert [row["number"] for row in rows] == [0, 1, 2, 3]
-    found = client.search_runs([store.experiment_id(client)])
-    (parent,) = [run for run in found if run.info.run_name == "search of distill"]
-    children = [run for run in found if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
-    (teacher,) = [run for run in found if run not in children and run is not parent]
+    runs = client.search_runs([store.experiment_id(client)])
+    (parent,) = [run for run in runs if run.info.run_name == "search of distill"]
+    children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    (teacher,) = [run for run in runs if run not in children and run is not parent]
     assert teacher.data.tags["vlx.role"] == "teacher" and len(children) == 4 + 3
     assert len(list(Path("outputs/teachers").glob("nlvr2-*"))) == 1
     trials = [run for run in children if "vlx.trial" in run.data.tags]
@@ -60,27 +54,30 @@ def test_distillations_are_searched_with_one_teacher_and_the_winner_is_promoted(
 
 def test_a_pruned_training_keeps_its_numbers_and_not_its_weights(client: MlflowClient, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("lr: {low: 1.0e-12, high: 1.0e-2, log: true}\neval_every: 3\n")
-    learns = {"--corpus_size=80": "--corpus_size=400", "--eval_every=6": "--difficulty=easy", "steps=24": "steps=60"}
+    changes = {"--corpus_size=80": "--corpus_size=400", "--eval_every=6": "--difficulty=easy", "steps=24": "steps=60"}
     options = f"{SMALL} --student_init=random"
-    for short, longer in learns.items():
-        options = options.replace(short, longer)
+    for before, after in changes.items():
+        options = options.replace(before, after)
     search.main(SearchConfig(trials=8, sampler="random", space=str(tmp_path / "mine.yaml"), options=options))
-    rows, found = table(Path("outputs")), client.search_runs([store.experiment_id(client)], "tags.`vlx.trial` != ''")
+    rows = table(Path("outputs"))
+    runs = client.search_runs([store.experiment_id(client)], "tags.`vlx.trial` != ''")
     states = Counter(row["state"] for row in rows)
     assert set(states) <= {"complete", "pruned"} and states["pruned"] > 0
-    for run in found:
+    for run in runs:
         row = rows[int(run.data.tags["vlx.trial"])]
         steps = [point.step for point in client.get_metric_history(run.info.run_id, "val/accuracy")]
-        assert row["run"] == run.info.run_id and max(steps) == 3 * row["looks"]
+        assert row["run"] == run.info.run_id and max(steps) == 3 * row["evaluations"]
         assert run.info.status == {"complete": "FINISHED", "pruned": "KILLED"}[row["state"]]
     weights = [path.parent.parent.name for path in Path("outputs/runs").glob("*/training/best-*")]
     assert len(weights) == states["complete"]
 
 
-def test_fine_tunings_are_searched_for_accuracy_against_size(client: MlflowClient, tmp_path: Path) -> None:
+def test_fine_tuning_is_searched_for_accuracy_and_size(client: MlflowClient, tmp_path: Path) -> None:
     (tmp_path / "sizes.yaml").write_text("layers: {low: 1, high: 3}\nlr: {low: 1.0e-4, high: 1.0e-2, log: true}\n")
     words = SMALL.replace("--teacher_steps=24 ", "").replace("--layers=2 --student_layers=1 ", "")
-    search.main(SearchConfig(verb="finetune", trials=3, against="parameters", space="sizes.yaml", options=words))
+    search.main(
+        SearchConfig(verb="finetune", trials=3, second_objective="parameters", space="sizes.yaml", options=words)
+    )
     sizes = {row["layers"]: row["cost"] for row in table(Path("outputs"))}
     assert sizes[2] > 1000 and list(sizes.values()) == [sizes[layers] for layers in sizes]
     assert [sizes[layers] for layers in sorted(sizes)] == sorted(sizes.values())
@@ -91,9 +88,9 @@ def test_pre_training_is_searched_by_its_validation_loss(client: MlflowClient) -
     words = SMALL.replace("--teacher_steps=24 ", "").replace(" --student_layers=1", "")
     search.main(SearchConfig(verb="pretrain", trials=2, pruner="none", options=f"--model=oscar {words}"))
     assert [(row["state"], row["score"] < 0) for row in table(Path("outputs"))] == [("complete", True)] * 2
-    found = client.search_runs([store.experiment_id(client)], "tags.`vlx.trial` != ''")
-    assert len(found) == 2 and not client.search_registered_models()
-    assert not any(key.startswith("test/") for run in found for key in run.data.metrics)
+    runs = client.search_runs([store.experiment_id(client)], "tags.`vlx.trial` != ''")
+    assert len(runs) == 2 and not client.search_registered_models()
+    assert not any(key.startswith("test/") for run in runs for key in run.data.metrics)
 
 
 def test_mlflow_run_searches_and_joins(client: MlflowClient, tmp_path: Path) -> None:
@@ -110,11 +107,11 @@ def test_mlflow_run_searches_and_joins(client: MlflowClient, tmp_path: Path) -> 
         timeout=240,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    found = client.search_runs([store.experiment_id(client)])
-    (parent,) = [run for run in found if run.info.run_name == "search of distill"]
+    runs = client.search_runs([store.experiment_id(client)])
+    (parent,) = [run for run in runs if run.info.run_name == "search of distill"]
     assert parent.data.params["trials"] == parent.data.params["config/trials"] == "2"
-    assert Counter(run.data.tags.get("mlflow.parentRunId") for run in found)[parent.info.run_id] == 2
-    assert {run.info.status for run in found} == {"FINISHED"}
+    assert Counter(run.data.tags.get("mlflow.parentRunId") for run in runs)[parent.info.run_id] == 2
+    assert {run.info.status for run in runs} == {"FINISHED"}
 
 
 def test_postgresql_keeps_the_study_and_the_runs_of_two_machines(tmp_path: Path) -> None:
@@ -126,7 +123,7 @@ def test_postgresql_keeps_the_study_and_the_runs_of_two_machines(tmp_path: Path)
         processes = []
         for machine in ("one", "two"):  # each with a disk of its own
             (tmp_path / machine).mkdir()
-            command = [sys.executable, str(ROOT / "tests" / "search_toy.py"), *words]
+            command = [sys.executable, str(ROOT / "tests" / "search" / "toy.py"), *words]
             with (tmp_path / machine / "log.txt").open("wb") as log:
                 here = {"cwd": tmp_path / machine, "env": os.environ | variables, "stdout": log, "stderr": log}
                 processes.append(subprocess.Popen(command, **here))
@@ -134,25 +131,25 @@ def test_postgresql_keeps_the_study_and_the_runs_of_two_machines(tmp_path: Path)
                 assert processes[0].poll() is None, (tmp_path / "one" / "log.txt").read_text()[-3000:]
         for process, machine in zip(processes, ("one", "two"), strict=True):
             assert process.wait(200) == 0, (tmp_path / machine / "log.txt").read_text()[-3000:]
-        found = client.search_runs([store.experiment_id(client)])
+        runs = client.search_runs([store.experiment_id(client)])
     rows = table(tmp_path / "one" / "outputs")
     assert [row["number"] for row in rows] == list(range(14)) and len({row["lr"] for row in rows}) == 14
     assert set(row["state"] for row in rows) == {"complete", "pruned"}
-    (parent,) = [run for run in found if run.info.run_name == "search of distill"]
-    children = [run for run in found if run is not parent]
+    (parent,) = [run for run in runs if run.info.run_name == "search of distill"]
+    children = [run for run in runs if run is not parent]
     assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
     assert sorted(int(run.data.tags["vlx.trial"]) for run in children) == list(range(14))
     assert len({run.data.tags["vlx.process"] for run in children}) == 2
     assert parent.info.status == "FINISHED" and "joining the study" in (tmp_path / "two" / "log.txt").read_text()
-    assert tracking.front(rows)
+    assert tracking.pareto_front(rows)
 
 
 def test_the_page_of_a_search_shows_its_figures(client: MlflowClient, tmp_path: Path) -> None:
-    """The picture is kept in VLX_SCREENSHOTS, if that names a folder."""
+    """The screenshots are written to the folder VLX_SCREENSHOTS, if it is set."""
     with chromium.browser() as page:
-        search_toy.find(trials=8, seed=1)
-        found = client.search_runs([store.experiment_id(client)])
-        (parent,) = [run for run in found if run.info.run_name == "search of distill"]
+        find(trials=8, seed=1)
+        runs = client.search_runs([store.experiment_id(client)])
+        (parent,) = [run for run in runs if run.info.run_name == "search of distill"]
         with chromium.server(tmp_path / "mlflow.db", tmp_path) as address:
             place = f"{address}/#/experiments/{parent.info.experiment_id}/runs/{parent.info.run_id}"
             page.goto(f"{place}/artifacts?workflowType=machine_learning")
@@ -161,11 +158,11 @@ def test_the_page_of_a_search_shows_its_figures(client: MlflowClient, tmp_path: 
                 page.get_by_text(name).first.wait_for()
             page.get_by_text("slice.png").click()
             page.locator("img[src^='blob:'], img[src*='slice']").first.wait_for()
-            pictures = Path(os.environ.get("VLX_SCREENSHOTS", tmp_path))
-            page.screenshot(path=pictures / "search-artifacts.png")
+            screenshots = Path(os.environ.get("VLX_SCREENSHOTS", tmp_path))
+            page.screenshot(path=screenshots / "search-artifacts.png")
             text = page.inner_text("body")
             assert "search of distill" in text and "trials.table.json" in text and "best.yaml" in text
             page.goto(f"{place}/model-metrics?workflowType=machine_learning")
             page.get_by_text("search/best").first.wait_for()
-            page.screenshot(path=pictures / "search-metrics.png")
-        assert (pictures / "search-artifacts.png").stat().st_size > 10_000
+            page.screenshot(path=screenshots / "search-metrics.png")
+        assert (screenshots / "search-artifacts.png").stat().st_size > 10_000

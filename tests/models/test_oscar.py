@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 from transformers import AutoModel
+from vlx.training.batching import joint_layout
 
 from vlx.models.oscar import Oscar, OscarConfig
-from vlx.training.batching import joint_layout
 
 
 def config(**options: object) -> OscarConfig:

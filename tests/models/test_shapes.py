@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-
-from tests.models.test_clip_vil import RN50X4
 from vlx.checkpoints.clip_vil import export_clip_vil
 from vlx.checkpoints.lxmert import export_lxmert
+
+from tests.models.test_clip_vil import RN50X4
 from vlx.models.clip_vil import ClipVil, ClipVilConfig
 from vlx.models.lxmert import LxmertConfig, LxmertForPreTraining
 from vlx.models.oscar import Oscar, OscarConfig

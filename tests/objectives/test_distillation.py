@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from vlx.training.batching import joint_layout
 
 from tests.models.test_oscar import config, example, padded
 from vlx.models.oscar import Oscar
@@ -11,7 +12,6 @@ from vlx.models.student import Projected, student_from
 from vlx.objectives import cross_entropy, distillation, kd_loss, soft_target_bce
 from vlx.objectives.distillation import views_apart
 from vlx.objectives.supervised import logits_of
-from vlx.training.batching import joint_layout
 
 MASKS = ("text_mask", "region_mask")
 

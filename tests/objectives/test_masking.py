@@ -3,7 +3,6 @@ from collections import Counter
 
 import numpy as np
 import pytest
-
 from vlx.objectives.masking import hide_regions, hide_words, other_caption
 
 MASK, VOCABULARY = 103, 1_000

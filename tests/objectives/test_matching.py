@@ -6,13 +6,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch import Tensor, nn
+from vlx.objectives.matching import contrastive_loss, teach_match
 
 from tests.models.test_registered import SIZES, batch_of
 from vlx import models
 from vlx.errors import ConfigError
 from vlx.models import Head
 from vlx.objectives import contrastive, kd_loss, match_distillation
-from vlx.objectives.matching import contrastive_loss, teach_match
 from vlx.objectives.supervised import logits_of
 
 PAIR = Head("classify", 2)

@@ -6,11 +6,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch import Tensor, nn
+from vlx.objectives.stages import SYSTEMS, pretraining
 
 from vlx import models
 from vlx.models import Sizes, Targets
 from vlx.objectives.pretraining import mlm_loss
-from vlx.objectives.stages import SYSTEMS, pretraining
 
 SIZES = Sizes(20, 12, 6, 16, 2, 1, 1, 2, 16, 0.1, 0.0, 0.0, "linear", vision_layers=(1, 1, 1, 1), vision_width=2)
 TARGETS = Targets(answers=4, objects=3, attributes=2, features=6, regions=4)

@@ -4,8 +4,6 @@ from math import exp, log
 
 import pytest
 import torch
-
-from vlx.errors import TrainingError
 from vlx.objectives.vilbert import (
     KINDS,
     draw_negatives,
@@ -15,6 +13,8 @@ from vlx.objectives.vilbert import (
     region_nce,
     region_regression,
 )
+
+from vlx.errors import TrainingError
 
 
 def test_kl_is_summed_over_classes_and_averaged_over_masked_regions() -> None:

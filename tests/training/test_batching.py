@@ -7,6 +7,8 @@ from random import Random
 import numpy as np
 import pytest
 import torch
+from vlx.training.batching import Split, open_split
+from vlx.training.recipes import new_model
 
 from tests.training.toy import config
 from vlx import corpora, tasks
@@ -15,8 +17,6 @@ from vlx.corpora.writer import CorpusWriter
 from vlx.errors import CorpusError
 from vlx.objectives import supervised
 from vlx.training import evaluation
-from vlx.training.batching import Split, open_split
-from vlx.training.recipes import new_model
 
 AT = {"a": 0.0, "b": 10.0, "c": 1.0, "d": 12.0}  # every region's features: c looks like a, d like b
 HARD = tasks.load("retrieval", negatives="three")

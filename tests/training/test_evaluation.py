@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from torch import Tensor
+from vlx.training.batching import Split, open_split
+from vlx.training.recipes import new_model
 
 from tests.training.toy import config, setting
 from vlx import synthetic, tasks
 from vlx.tasks.retrieval import RETRIEVAL
 from vlx.training import evaluation
-from vlx.training.batching import Split, open_split
-from vlx.training.recipes import new_model
 
 ROOT = Path(__file__).parents[2]
 TASK = tasks.load("nlvr2")
@@ -43,8 +43,9 @@ found = json.dumps([state.num_processes, scores])
 
 def toy(folder: Path) -> tuple:
     """A model and a split of 16, which neither 7 nor 64 divides."""
-    from vlx import corpora
     from vlx.training.batching import open_data
+
+    from vlx import corpora
 
     cfg = config()
     corpus = corpora.open(folder / "corpus")

@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from vlx.training.batching import Data, open_data, open_split
+from vlx.training.logits import kept_logits, key_of
+from vlx.training.recipes import keeps_logits, new_model, train_student
 
 from tests.training.toy import Recorder, Stopped, config, write_corpus
 from vlx import checkpoints, tasks
@@ -16,9 +19,6 @@ from vlx.config import DistillConfig
 from vlx.corpora import Corpus
 from vlx.objectives.supervised import logits_of
 from vlx.training import recipes
-from vlx.training.batching import Data, open_data, open_split
-from vlx.training.logits import kept_logits, key_of
-from vlx.training.recipes import keeps_logits, new_model, train_student
 
 TASK = tasks.load("nlvr2")
 

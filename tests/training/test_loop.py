@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from vlx.training.batching import Data
+from vlx.training.evaluation import validator
+from vlx.training.recipes import reptile
 
 from tests.training.toy import Recorder, Stopped, config, same_weights, setting
 from vlx import tasks
@@ -14,11 +17,8 @@ from vlx.errors import TrainingError
 from vlx.models.oscar import Oscar
 from vlx.models.student import student_from
 from vlx.objectives import Objective, distillation, supervised
-from vlx.training.batching import Data
-from vlx.training.evaluation import validator
 from vlx.training.loop import Trainer, fit, single_group
 from vlx.training.optim import Group, Optim, Schedule
-from vlx.training.recipes import reptile
 
 TASK = tasks.load("nlvr2")
 SGD = Group(

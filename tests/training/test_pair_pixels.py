@@ -6,13 +6,13 @@ from random import Random
 
 import pytest
 import torch
+from vlx.training.pair_pixels import Canvases, Pixels
 
 from tests.training.pixel_toy import jpg, write_corpus
 from vlx.corpora import Corpus
 from vlx.corpora.store import Example
 from vlx.corpora.writer import CorpusWriter
 from vlx.errors import CorpusError
-from vlx.training.pair_pixels import Canvases, Pixels
 
 
 @pytest.fixture

@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from vlx.corpora.pixels import Canvas, canvas_of
+from vlx.training.batching import Data, open_data
+from vlx.training.pixel_training import PixelSplit, all_as_pixels
 
 from tests.checkpoints.test_clip_vil import write_parts
 from tests.training.pixel_toy import SHAPES, jpg
@@ -14,14 +17,11 @@ from vlx import checkpoints, corpora, tasks
 from vlx.checkpoints import Loaded
 from vlx.config import FinetuneConfig
 from vlx.corpora import Corpus, Example, pixels
-from vlx.corpora.pixels import Canvas, canvas_of
 from vlx.corpora.writer import CorpusWriter
 from vlx.errors import ConfigError
 from vlx.tokenization import SPECIAL
 from vlx.training import recipes
-from vlx.training.batching import Data, open_data
 from vlx.training.loop import Best
-from vlx.training.pixel_training import PixelSplit, all_as_pixels
 
 COLOURS = {"red": (220, 30, 30), "blue": (30, 60, 220)}
 

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from vlx.objectives.stages import pretraining
+from vlx.training.pretraining import METRIC, groups_of, objectives_of, open_splits, start_from, until, validator
 
 from tests.checkpoints.test_clip_vil import write_parts
 from tests.training.pixel_toy import config, write_corpus
@@ -16,10 +18,8 @@ from vlx.config import PretrainConfig
 from vlx.corpora import Corpus
 from vlx.errors import ConfigError
 from vlx.models.student import set_dropout
-from vlx.objectives.stages import pretraining
 from vlx.tokenization import SPECIAL
 from vlx.training.loop import fit, total_steps
-from vlx.training.pretraining import METRIC, groups_of, objectives_of, open_splits, start_from, until, validator
 
 CHANGING = {"train/examples_per_second", "train/padding_share"}
 

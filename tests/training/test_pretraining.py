@@ -8,17 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from vlx.objectives.stages import pretraining
+from vlx.training.pairs import Pairs
+from vlx.training.recipes import start_from
 
 from tests.training.toy import Recorder, Stopped, same_weights
 from vlx import checkpoints, models, synthetic, tasks
 from vlx.config import FinetuneConfig, PretrainConfig
 from vlx.corpora import Corpus
 from vlx.errors import ConfigError
-from vlx.objectives.stages import pretraining
 from vlx.training import pretraining as stages
 from vlx.training.loop import fit
-from vlx.training.pairs import Pairs
-from vlx.training.recipes import start_from
 
 SMALL = {"hidden_size": 16, "layers": 2, "region_layers": 1, "cross_layers": 1, "heads": 2, "intermediate_size": 16}
 SHORT = {"steps": 9, "warmup_steps": 2, "batch_size": 32, "dropout": 0.1, "precision": "fp32", "max_text_tokens": 24}

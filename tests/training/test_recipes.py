@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from vlx.training.batching import Data, open_data
+from vlx.training.recipes import new_model, obtain_teacher, start_student, train_baseline, train_student
 
 from tests.training.toy import Recorder, Stopped, config, write_corpus
 from vlx import tasks
 from vlx.checkpoints import Loaded
 from vlx.errors import ConfigError
 from vlx.training import recipes
-from vlx.training.batching import Data, open_data
-from vlx.training.recipes import new_model, obtain_teacher, start_student, train_baseline, train_student
 
 TASK = tasks.load("nlvr2")
 NARROW = {"student_hidden_size": 8, "student_init": "random"}

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from vlx.training.batching import Data
+from vlx.training.evaluation import validator
+from vlx.training.recipes import reptile
 
 from tests.training.toy import Recorder, Stopped, config, same_weights, setting
 from vlx import tasks
@@ -14,10 +17,7 @@ from vlx.config import DistillConfig
 from vlx.models.oscar import Oscar
 from vlx.models.student import has_dropout, set_dropout, student_from
 from vlx.objectives import distillation
-from vlx.training.batching import Data
-from vlx.training.evaluation import validator
 from vlx.training.loop import Trainer, fit
-from vlx.training.recipes import reptile
 from vlx.training.reptile import Reptile
 
 TASK = tasks.load("nlvr2")

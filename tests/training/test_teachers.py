@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from vlx.training.batching import open_data
+from vlx.training.evaluation import validator
+from vlx.training.recipes import new_model, obtain_teacher, start_student
 
 from tests.training.toy import Recorder, config, same_weights, write_corpus
 from vlx import checkpoints, tasks
@@ -15,10 +18,7 @@ from vlx.errors import CheckpointError, ConfigError
 from vlx.models.ensemble import Ensemble, mean_of_known
 from vlx.objectives import distillation, kd_loss
 from vlx.training import teachers
-from vlx.training.batching import open_data
-from vlx.training.evaluation import validator
 from vlx.training.loop import fit
-from vlx.training.recipes import new_model, obtain_teacher, start_student
 
 TASK = tasks.load("nlvr2")
 NEW = {"student_init": "random"}

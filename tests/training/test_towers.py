@@ -5,17 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
-from tests.models.test_registered import SIZES
-from tests.training.toy import Recorder, config
-from vlx import checkpoints, corpora, models, synthetic, tasks
-from vlx.config import DistillConfig, FinetuneConfig
-from vlx.corpora import Corpus
-from vlx.errors import ConfigError
-from vlx.models.dual import Dual
 from vlx.training.batching import open_data
 from vlx.training.logits import kept_logits
-from vlx.training.loop import fit
 from vlx.training.recipes import (
     corpus_of,
     from_labels,
@@ -26,6 +17,15 @@ from vlx.training.recipes import (
     start_from,
     start_student,
 )
+
+from tests.models.test_registered import SIZES
+from tests.training.toy import Recorder, config
+from vlx import checkpoints, corpora, models, synthetic, tasks
+from vlx.config import DistillConfig, FinetuneConfig
+from vlx.corpora import Corpus
+from vlx.errors import ConfigError
+from vlx.models.dual import Dual
+from vlx.training.loop import fit
 
 TASK = tasks.load("retrieval")
 

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from vlx.training.batching import Data, open_data
+from vlx.training.recipes import new_model
 
 from vlx import corpora, tasks
 from vlx.config import DistillConfig
 from vlx.corpora import Corpus, Example
 from vlx.corpora.writer import CorpusWriter
 from vlx.models.oscar import Oscar
-from vlx.training.batching import Data, open_data
-from vlx.training.recipes import new_model
 
 DIM = 8
 SIZES = {"train": 48, "dev": 16, "test1": 16}

@@ -31,8 +31,7 @@ def predict(model: nn.Module, dataset: TaskDataset, *, folder: Path | None = Non
     results = []
     with meter(f"scoring {dataset.name}", len(batches)) as bar:
         for indices in batches:
-            rows = [dataset.encoded[index] for index in indices]
-            results.append((indices, probabilities(model, dataset, rows)))
+            results.append((indices, probabilities(model, dataset, [dataset.encoded[index] for index in indices])))
             bar.advance()
     gathered = gather_object(results) if state.num_processes > 1 else results
     table = np.zeros((len(dataset), max(rows.shape[1] for _, rows in gathered)), np.float32)

@@ -56,9 +56,7 @@ class MaskedRegionInput(RegionInput):
         if "visible_region_mask" in batch and self.masking.mrm_loss == "nce":
             # Negatives come from the other images of this batch.
             generator = torch.Generator().manual_seed(generators[0].getrandbits(62))
-            batch["nce_negatives"] = sample_nce_negatives(
-                batch["region_mask"], self.masking.nce_negatives, generator
-            )
+            batch["nce_negatives"] = sample_nce_negatives(batch["region_mask"], self.masking.nce_negatives, generator)
         return batch
 
     @property

@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForPreTraining, Pretrai
 from vlx.errors import ConfigError
 from vlx.models.clip_resnet import HEAD_WIDTH, STRIDE, ClipResNet, tokens
 from vlx.models.heads import Head, MlmHead, PretrainingSizes, answer_head, mlm_states
-from vlx.models.layers import Embeddings, Layer, Output
+from vlx.models.layers import Embeddings, Output, encoder_layers
 from vlx.models.spec import ModelSpec
 
 HEADS = {  # objective -> module, by the original's name
@@ -132,14 +132,8 @@ class Encoder(nn.Module):
 
     def __init__(self, config: ClipVilConfig) -> None:
         super().__init__()
-        sizes = config.hidden_size, config.num_attention_heads, config.intermediate_size
-        options = {
-            "eps": config.layer_norm_eps,
-            "dropout": config.hidden_dropout_prob,
-            "attention_dropout": config.attention_probs_dropout_prob,
-        }
         self.visn_fc = GridEmbeddings(config)
-        self.layer = nn.ModuleList(Layer(*sizes, **options) for _ in range(config.num_hidden_layers))
+        self.layer = encoder_layers(config, config.num_hidden_layers, eps=config.layer_norm_eps)
         self.visual_model = Clip(config)
         self.visual_pos = GridPositions(config) if config.pos_num else nn.Identity()
 

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 
 from vlx.models.heads import Head
-from vlx.models.layers import Embeddings, Output
-from vlx.models.lxmert import EPS, RegionEmbeddings, layers
+from vlx.models.layers import Embeddings, Output, encoder_layers
+from vlx.models.lxmert import EPS, RegionEmbeddings
 from vlx.models.spec import ModelSpec
 
 MAX_LOG_SCALE = math.log(100.0)  # of the cosine, as in CLIP
@@ -50,7 +50,7 @@ class TextEncoder(nn.Module):
             config.vocab_size, config.hidden_size, config.max_position_embeddings, config.type_vocab_size,
             eps=EPS, dropout=config.hidden_dropout_prob,
         )  # fmt: skip
-        self.encoder = nn.ModuleDict({"layer": layers(config, config.num_hidden_layers)})
+        self.encoder = nn.ModuleDict({"layer": encoder_layers(config, config.num_hidden_layers, eps=EPS)})
 
     def forward(self, input_ids: Tensor, mask: Tensor) -> Tensor:
         hidden = self.embeddings(input_ids, torch.zeros_like(input_ids))
@@ -65,7 +65,7 @@ class RegionEncoder(nn.Module):
     def __init__(self, config: DualConfig) -> None:
         super().__init__()
         self.embeddings = RegionEmbeddings(config)
-        self.layers = layers(config, config.region_layers)
+        self.layers = encoder_layers(config, config.region_layers, eps=EPS)
 
     def forward(self, regions: Tensor, boxes: Tensor, mask: Tensor) -> Tensor:
         hidden = self.embeddings(regions, boxes)

@@ -4,7 +4,7 @@ Shapes: B sequences, T text tokens, R regions, L positions that the encoder sees
 """
 
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -115,6 +115,21 @@ class Layer(GradientCheckpointingLayer):
         query, key = attention.split(attention.query(hidden)), attention.split(attention.key(hidden))
         scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
         return scores.masked_fill(~key_mask[:, None, None, :], torch.finfo(scores.dtype).min).softmax(-1)
+
+
+def encoder_layers(config: Any, count: int, *, eps: float) -> nn.ModuleList:
+    """`count` layers of the sizes in a configuration with BERT's names."""
+    return nn.ModuleList(
+        Layer(
+            config.hidden_size,
+            config.num_attention_heads,
+            config.intermediate_size,
+            eps=eps,
+            dropout=config.hidden_dropout_prob,
+            attention_dropout=config.attention_probs_dropout_prob,
+        )
+        for _ in range(count)
+    )
 
 
 class Pooler(nn.Module):

@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForPreTraining, Pretrai
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from vlx.models.heads import Head, MlmHead, PretrainingSizes, Transform, answer_head, mlm_states
-from vlx.models.layers import DenseNorm, Embeddings, Layer, Output, Pooler, SelfAttention, batch_shape, repeat
+from vlx.models.layers import DenseNorm, Embeddings, Output, Pooler, SelfAttention, batch_shape, encoder_layers, repeat
 from vlx.models.spec import ModelSpec
 
 EPS = 1e-12  # of every LayerNorm, a constant of the original
@@ -57,12 +57,6 @@ class LxmertConfig(PretrainedConfig):
     num_attr_labels: int = 400
     visual_losses: list[str] | tuple[str, ...] = ("obj", "attr", "feat")
     tie_word_embeddings: bool = True
-
-
-def layers(config: Any, count: int) -> nn.ModuleList:
-    sizes = config.hidden_size, config.num_attention_heads, config.intermediate_size
-    dropout, attention = config.hidden_dropout_prob, config.attention_probs_dropout_prob
-    return nn.ModuleList(Layer(*sizes, eps=EPS, dropout=dropout, attention_dropout=attention) for _ in range(count))
 
 
 class CrossLayer(GradientCheckpointingLayer):
@@ -127,8 +121,8 @@ class Encoder(nn.Module):
     def __init__(self, config: LxmertConfig) -> None:
         super().__init__()
         self.visn_fc = RegionEmbeddings(config)
-        self.layer = layers(config, config.num_hidden_layers)
-        self.r_layers = layers(config, config.region_layers)
+        self.layer = encoder_layers(config, config.num_hidden_layers, eps=EPS)
+        self.r_layers = encoder_layers(config, config.region_layers, eps=EPS)
         self.x_layers = nn.ModuleList(CrossLayer(config) for _ in range(config.cross_layers))
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoModelForPreTraining, PretrainedConfig, PreTrainedModel
 
 from vlx.models.heads import Head, MlmHead, PretrainingSizes, mlm_states
-from vlx.models.layers import Embeddings, Layer, Output, Pooler, box_terms, pack, pack_mask, unpack
+from vlx.models.layers import Embeddings, Output, Pooler, box_terms, encoder_layers, pack, pack_mask, unpack
 from vlx.models.spec import ModelSpec
 
 CONTRASTIVE_CLASSES = 3  # text of another image; matching; tags of another image
@@ -50,17 +50,7 @@ class Encoder(nn.Module):
 
     def __init__(self, config: OscarConfig) -> None:
         super().__init__()
-        self.layer = nn.ModuleList(
-            Layer(
-                config.hidden_size,
-                config.num_attention_heads,
-                config.intermediate_size,
-                eps=config.layer_norm_eps,
-                dropout=config.hidden_dropout_prob,
-                attention_dropout=config.attention_probs_dropout_prob,
-            )  # fmt: skip
-            for _ in range(config.num_hidden_layers)
-        )
+        self.layer = encoder_layers(config, config.num_hidden_layers, eps=config.layer_norm_eps)
 
     def forward(self, hidden: Tensor, key_mask: Tensor) -> list[Tensor]:
         """hidden [M,L,H], key_mask [M,L] -> the input and every layer's output."""

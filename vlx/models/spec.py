@@ -4,7 +4,7 @@ compares needs with capabilities and is the only place that does."""
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 from transformers import PretrainedConfig
@@ -29,18 +29,20 @@ CAPABILITIES = {
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
-    """name: in the registry. input: regions or pixels. tokenizer: wordpiece or deberta.
+    """name: in the registry. input: regions or pixels. tokenizer: wordpiece or deberta. heads: the kinds of heads that
+    it builds (models.heads.Head). max_images: of an example.
 
-    heads: kinds of Head (models.heads) that it builds; max_images: an example may have.
-    new_config(head, options, vocab_size=, region_dim=): configuration of a new model; options are ModelFields and
-    PixelFields. head_config(head): the entries of a configuration that a head decides; head_prefix: the names of the
-    head's weights begin with it; empty: the head has no weights. classifier_options: the head has the options classifier and classifier_scale.
-    pretraining: its objectives, in the order their losses are added; pretraining_config(sizes): entries of the
-    configuration, by the sizes of its heads (models.heads.PretrainingSizes); itm_positive_class: of its ITM head.
-    region_masking: how masked region modelling hides regions, a key of inputs.region_masking.MASKINGS.
-    capabilities: of CAPABILITIES. dual_encoder: text and image meet in one product.
-    vision_prefix: part of the names of the vision network's weights.
-    originals: the module of checkpoints.originals that reads and writes the original's files.
+    new_config(options, vocab_size=, region_dim=): the configuration of a new model; options: ModelFields and
+    PixelFields. head_config(head): the entries of a configuration that a head decides. head_prefix: the names of the
+    head's weights begin with it; empty: the head has no weights. classifier_options: the head has the options
+    classifier and classifier_scale.
+
+    pretraining: objectives, in the order in which their losses are added. pretraining_config(sizes): the entries of a
+    configuration that models.heads.PretrainingSizes decide. itm_positive_class: of its ITM head. region_masking: how
+    it masks regions, a key of inputs.region_masking.MASKINGS.
+
+    capabilities: of CAPABILITIES. dual_encoder: text and image meet in one product. vision_prefix: part of the names
+    of the vision network's weights. originals: module of checkpoints.originals for the original's files.
     """
 
     name: str
@@ -89,4 +91,5 @@ def all_specs() -> list[ModelSpec]:
 
 def spec_of(model: nn.Module) -> ModelSpec:
     """The spec of a built model; its configuration's model_type is `vlx-` and the name."""
-    return load_spec(model.config.model_type.removeprefix("vlx-").replace("-", "_"))  # type: ignore[union-attr]
+    config = cast(PretrainedConfig, model.config)
+    return load_spec(config.model_type.removeprefix("vlx-").replace("-", "_"))

@@ -18,7 +18,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from vlx.errors import ConfigError
 from vlx.models.heads import Head, PretrainingSizes, mlm_states
-from vlx.models.layers import DenseNorm, Embeddings, Layer, Output, batch_shape, repeat
+from vlx.models.layers import DenseNorm, Embeddings, Output, batch_shape, encoder_layers, repeat
 from vlx.models.spec import ModelSpec
 from vlx.models.vilbert_heads import HEADS, KINDS, PRETRAINING, States, pretraining_heads, score, task_head
 
@@ -100,10 +100,17 @@ class MixedAttention(nn.Module):
         self.heads, self.dropout = heads, dropout
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor) -> Tensor:
-        heads = [x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (query, key, value)]  # [M,heads,L,H/heads]
-        dropout = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(*heads, attn_mask=key_mask[:, None, None, :], dropout_p=dropout)
+        mixed = F.scaled_dot_product_attention(
+            self.split(query),
+            self.split(key),
+            self.split(value),
+            attn_mask=key_mask[:, None, None, :],
+            dropout_p=self.dropout if self.training else 0.0,
+        )
         return mixed.transpose(1, 2).flatten(2)
+
+    def split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [M,L,H] -> [M,heads,L,H/heads]
 
 
 class RegionAttention(nn.Module):
@@ -191,13 +198,7 @@ class Encoder(nn.Module):
     def __init__(self, config: VilbertConfig) -> None:
         super().__init__()
         self.config = config
-        sizes = config.hidden_size, config.num_attention_heads, config.intermediate_size
-        options = {
-            "eps": config.layer_norm_eps,
-            "dropout": config.hidden_dropout_prob,
-            "attention_dropout": config.attention_probs_dropout_prob,
-        }
-        self.layer = nn.ModuleList(Layer(*sizes, **options) for _ in range(config.num_hidden_layers))
+        self.layer = encoder_layers(config, config.num_hidden_layers, eps=config.layer_norm_eps)
         self.v_layer = nn.ModuleList(RegionLayer(config) for _ in range(config.v_num_hidden_layers))
         self.c_layer = nn.ModuleList(Bridge(config) for _ in config.v_biattention_id)
 

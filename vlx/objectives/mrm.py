@@ -1,6 +1,8 @@
 """Masked region modelling: classes or features of masked regions (LXMERT, src/lxrt/modeling.py; ViLBERT,
 vilbert/vilbert.py). Each loss of an empty batch is 0, where the originals' mean over nothing is NaN."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -13,7 +15,7 @@ REGION_LOSS_WEIGHTS = ("confidence", "masked", "both")
 
 
 def region_loss_weights(kind: str, confidences: Tensor, masked: Tensor) -> Tensor:
-    """Weight of a region's class loss [B,R]: the detector's confidence (the original), 1 if masked, or their product."""
+    """Weights of a region's class loss [B,R]: the detector's confidence (the original), 1 if masked, or the product."""
     if kind not in REGION_LOSS_WEIGHTS:
         raise ConfigError(f"region_loss_weight={kind}: expected one of {', '.join(REGION_LOSS_WEIGHTS)}.")
     return {"confidence": confidences, "masked": masked.to(confidences.dtype), "both": confidences * masked}[kind]
@@ -63,7 +65,7 @@ def region_nce(scores: Tensor, features: Tensor, masked: Tensor, negatives: Tens
     return F.cross_entropy(logits, torch.zeros_like(positive), reduction="sum") / masked.sum().clamp(min=1)
 
 
-MRM_LOSSES = {"kl": region_kl, "mse": region_mse, "nce": region_nce}
+MRM_LOSSES: dict[str, Callable[..., Tensor]] = {"kl": region_kl, "mse": region_mse, "nce": region_nce}
 
 
 def sample_nce_negatives(region_mask: Tensor, count: int, generator: torch.Generator) -> Tensor:

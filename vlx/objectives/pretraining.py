@@ -32,9 +32,9 @@ class PretrainingSettings:
 
 @dataclass(frozen=True)
 class PretrainingObjective:
-    """loss(scores, batch, settings); count_key: the batch's labels (>= 0) or boolean mask that the loss averages over;
-    masked_only: accuracy counts masked regions alone; binary: its positive class is the architecture's; label_source: what a corpus must hold, `answers` or a region
-    field of corpora.store."""
+    """loss(scores, batch, settings). count_key: the labels (>= 0), or the boolean mask, that the loss averages over.
+    masked_only: accuracy counts masked regions alone. binary: its positive class is the architecture's. label_source:
+    what a corpus must hold, `answers` or a region field of corpora.store."""
 
     loss: Callable[[Tensor, Batch, PretrainingSettings], Tensor]
     count_key: str

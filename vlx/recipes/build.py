@@ -4,7 +4,7 @@ import dataclasses
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -18,6 +18,7 @@ from vlx.corpora import Corpus
 from vlx.errors import CheckpointError, ConfigError
 from vlx.inputs.dataset import examples_of
 from vlx.models.create import new_model, with_new_head
+from vlx.models.dual import Dual
 from vlx.models.heads import Head, qa_head
 from vlx.models.spec import ModelSpec, load_spec
 from vlx.preprocessing import Preprocessing
@@ -72,20 +73,22 @@ def task_preprocessing(cfg: Trainable, task: Task, corpus: Corpus) -> Preprocess
     )  # fmt: skip
 
 
-def initial_model(cfg: Trainable, head: Head, corpus: Corpus, tokenizer: WordPiece) -> tuple[PreTrainedModel, LoadReport]:
+def initial_model(
+    cfg: Trainable, head: Head, corpus: Corpus, tokenizer: WordPiece
+) -> tuple[PreTrainedModel, LoadReport]:
     """A model of the options' sizes; its text encoder from `text_weights`, if given."""
     spec = load_spec(cfg.model)
-    model = new_model(
-        spec, head, cfg, vocab_size=len(tokenizer), region_dim=corpus.region_dim, seed=cfg.seed
-    )
+    model = new_model(spec, head, cfg, vocab_size=len(tokenizer), region_dim=corpus.region_dim, seed=cfg.seed)
     if not cfg.text_weights:
         return model, LoadReport("from scratch")
-    report = checkpoints.initialize_text_encoder(model, checkpoints.bert_folder(cfg.text_weights))
+    report = checkpoints.initialize_text_encoder(cast(Dual, model), checkpoints.bert_folder(cfg.text_weights))
     log.info("text encoder: %s", report.summary())
     return model, report
 
 
-def from_clip_and_bert(cfg: PixelFields, spec: ModelSpec, *, vocab: str, seed: int) -> tuple[PreTrainedModel, WordPiece, LoadReport]:
+def from_clip_and_bert(
+    cfg: PixelFields, spec: ModelSpec, *, vocab: str, seed: int
+) -> tuple[PreTrainedModel, WordPiece, LoadReport]:
     """CLIP's network and BERT in one model whose heads are new, with BERT's vocabulary."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -151,9 +154,7 @@ def load_qa_head(
     if target is None or source is None or not same_shapes(target[:-1], source[:-1]):
         raise ConfigError("load_qa_head=True: expected weights with an answer head, and questions about one image.")
     target[:-1].load_state_dict(source[:-1].state_dict())
-    rows = {
-        name: checkpoints.answer_rows(tensor, table, answers) for name, tensor in source[-1].state_dict().items()
-    }
+    rows = {name: checkpoints.answer_rows(tensor, table, answers) for name, tensor in source[-1].state_dict().items()}
     target[-1].load_state_dict(rows)
     return int(rows["weight"].any(1).sum())
 

@@ -22,7 +22,7 @@ BATCH_SIZE = 128
 
 def cached_teacher_logits(teacher: nn.Module, dataset: TaskDataset, folder: Path) -> np.ndarray:
     """[examples, A] fp16 of `folder`/logits-KEY; computed first unless the same teacher has read the same split."""
-    with workspace.hold(folder / f"logits-{key_of(teacher, dataset)}") as place:
+    with workspace.locked_folder(folder / f"logits-{key_of(teacher, dataset)}") as place:
         path = place / "logits.npy"
         if path.is_file():
             log.info("teacher logits: cached by an earlier run, %s.", path)

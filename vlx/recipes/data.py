@@ -1,13 +1,20 @@
 """Corpora and datasets of a run's options."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Protocol
 
 from vlx import corpora, tasks, tracking
 from vlx.checkpoints import Loaded
-from vlx.config import DataFields, DistillConfig, EvaluateConfig, FinetuneConfig, ModelFields, PrepareConfig
-from vlx.config import PretrainConfig
+from vlx.config import (
+    DataFields,
+    DistillConfig,
+    EvaluateConfig,
+    FinetuneConfig,
+    ModelFields,
+    PrepareConfig,
+    PretrainConfig,
+)
 from vlx.corpora import Corpus
 from vlx.inputs.dataset import TaskDataset, TaskDatasets, open_task_dataset
 from vlx.inputs.image_input import ImageInput
@@ -32,9 +39,10 @@ PRETRAINING_SPLITS = {  # of the formats made for pre-training: training splits,
 class NamedDataset(Protocol):
     """What the run's log needs of a dataset."""
 
-    name: str
-    corpus: Corpus
-
+    @property
+    def name(self) -> str: ...
+    @property
+    def corpus(self) -> Corpus: ...
     def __len__(self) -> int: ...
     def profile(self) -> dict[str, int]: ...
 
@@ -80,7 +88,10 @@ def pixel_input(
     return PixelInput(DecodedImages(source, processor), preprocessing.aspect_groups, sampled_grid_features)
 
 
-IMAGE_INPUTS = {"regions": region_input, "pixels": pixel_input}  # by ModelSpec.input
+IMAGE_INPUTS: dict[str, Callable[..., ImageInput]] = {
+    "regions": region_input,
+    "pixels": pixel_input,
+}  # by ModelSpec.input
 
 
 def open_datasets(
@@ -93,9 +104,7 @@ def open_datasets(
     unlabeled = isinstance(cfg, DistillConfig) and cfg.unlabeled
     inputs = image_input(preprocessing, corpus)
     training_inputs = image_input(preprocessing, corpus, sampled_grid_features=cfg.sampled_grid_features)
-    opened = partial(
-        open_task_dataset, corpus, max_text_tokens=cfg.max_text_tokens, object_tags=reads_tags(spec, cfg)
-    )
+    opened = partial(open_task_dataset, corpus, max_text_tokens=cfg.max_text_tokens, object_tags=reads_tags(spec, cfg))
     train = opened(
         training_task(spec, task), cfg.train_split or task.splits.train, tokenizer, training_inputs,
         limit=cfg.limit if unlabeled else labeled,
@@ -174,7 +183,7 @@ def corpora_images(corpus: Corpus, task: str, names: str) -> list[str]:
     return list(dict.fromkeys(image for row in rows for image in row))
 
 
-def log_datasets(run: tracking.Run, datasets: Sequence[NamedDataset]) -> None:
+def log_datasets(run: tracking.Run, datasets: Iterable[NamedDataset]) -> None:
     """Log training, validation and test data by name and fingerprint."""
     for dataset, context in zip(datasets, ("train", "validation", "test"), strict=True):
         fingerprint = dataset.corpus.fingerprint

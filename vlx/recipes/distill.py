@@ -49,8 +49,8 @@ def obtain_teacher(cfg: DistillConfig, task: Task, corpus: Corpus) -> tuple[Load
     if cfg.teacher:
         return given_teacher(cfg, task, corpus)
     teacher_cfg = teacher_config(cfg)
-    stem = f"{task.name}-{workspace.key(teacher_cfg.as_dict(), corpus.fingerprint)}"
-    with workspace.hold(Path(cfg.work_dir) / "teachers" / stem) as folder:
+    stem = f"{task.name}-{workspace.options_hash(teacher_cfg.as_dict(), corpus.fingerprint)}"
+    with workspace.locked_folder(Path(cfg.work_dir) / "teachers" / stem) as folder:
         result = read_result(folder)
         if result is None:
             result = train_teacher(teacher_cfg, task, corpus, folder)
@@ -155,9 +155,7 @@ def distillation_objective(cfg: DistillConfig, task: Task, teacher: PreTrainedMo
     method = load_method(cfg.method)
     if load_spec(cfg.model).dual_encoder and method.contrastive:
         return method.contrastive(teacher, alpha=cfg.alpha, temperature=cfg.temperature)
-    return distillation(
-        method, teacher, task.loss, alpha=cfg.alpha, temperature=cfg.temperature, beta=cfg.beta
-    )
+    return distillation(method, teacher, task.loss, alpha=cfg.alpha, temperature=cfg.temperature, beta=cfg.beta)
 
 
 def with_projection(cfg: DistillConfig, student: PreTrainedModel, teacher: PreTrainedModel) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -45,7 +46,7 @@ def answer(cfg: PredictConfig) -> list[tuple[str, float]]:
         raise ConfigError(f"images: found {len(image_ids)}, task {task.name} is about {task.head.images}.")
     examples = Dataset.from_list([Example("0", cfg.text, image_ids)._asdict()])
     encoded = task.encode(examples, loaded.wordpiece, limit=preprocessing.max_text_tokens)
-    dataset = TaskDataset("text", source, examples, encoded, task, image_input(preprocessing, source))
+    dataset = TaskDataset("text", cast(Corpus, source), examples, encoded, task, image_input(preprocessing, source))
     loaded.model.eval()
     with torch.inference_mode():
         batch = dataset.batch([0])
@@ -68,9 +69,7 @@ def image_source(cfg: PredictConfig, loaded: Loaded) -> tuple[Corpus | InMemoryR
         source = InMemoryRegions(read_regions(cfg.features.split(",")))
         names = source.image_ids()
     if reads_regions and preprocessing.region_dim != source.region_dim:
-        raise ConfigError(
-            f"regions have {source.region_dim} features, the model reads {preprocessing.region_dim}."
-        )
+        raise ConfigError(f"regions have {source.region_dim} features, the model reads {preprocessing.region_dim}.")
     return source, names
 
 

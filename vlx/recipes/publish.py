@@ -19,7 +19,7 @@ from vlx.evaluation.predict import predict
 from vlx.files import write_json
 from vlx.inputs.dataset import TaskDataset, TaskDatasets
 from vlx.training.loop import Best
-from vlx.workspace import RESULT
+from vlx.workspace import RESULT_FILE
 
 log = logging.getLogger("vlx")
 V = TypeVar("V")
@@ -113,9 +113,7 @@ def measure(loaded: Loaded, datasets: TaskDatasets, *, title: str) -> Result:
     )  # fmt: skip
 
 
-def score(
-    run: tracking.Run, loaded: Loaded, dataset: TaskDataset, *, stage: str, step: int = 0
-) -> dict[str, float]:
+def score(run: tracking.Run, loaded: Loaded, dataset: TaskDataset, *, stage: str, step: int = 0) -> dict[str, float]:
     """The official scores of a split as stage/score, logged with the submission file, predictions and figures. Where
     labels are not published there is the file to submit, and no score."""
     submission, probabilities, scores = submit(run, loaded, dataset)
@@ -134,9 +132,7 @@ def score(
     return scores
 
 
-def submit(
-    run: tracking.Run, loaded: Loaded, dataset: TaskDataset
-) -> tuple[Path, np.ndarray, dict[str, float]]:
+def submit(run: tracking.Run, loaded: Loaded, dataset: TaskDataset) -> tuple[Path, np.ndarray, dict[str, float]]:
     """The official submission file, checked to hold every id once; the probabilities; and, where labels are published,
     the scores that the file itself gives."""
     task = dataset.task
@@ -187,12 +183,12 @@ def baseline_warning(dataset: TaskDataset, value: float) -> str:
 
 def finish(folder: Path, result: Result) -> None:
     """Mark the run in this folder as finished."""
-    write_json(folder / RESULT, asdict(result))
+    write_json(folder / RESULT_FILE, asdict(result))
 
 
 def read_result(folder: Path) -> Result | None:
     """The result of a finished run in this folder; None: it is not finished."""
-    path = folder / RESULT
+    path = folder / RESULT_FILE
     return Result(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
 
 

@@ -90,6 +90,8 @@ def answer_indices(teacher: Loaded, task: Task) -> list[int] | None:
     indices = [index_of.get(answer, -1) for answer in task.answers]
     shared = sum(index >= 0 for index in indices)
     if shared < MIN_SHARED_ANSWERS * len(indices):
-        counts = f"knows {shared:,} of the corpus's {len(indices):,} answers, expected at least {MIN_SHARED_ANSWERS:.0%}"
+        counts = (
+            f"knows {shared:,} of the corpus's {len(indices):,} answers, expected at least {MIN_SHARED_ANSWERS:.0%}"
+        )
         raise CheckpointError(f"{teacher.uri}: {counts}; take a teacher of these answers.")
     return indices

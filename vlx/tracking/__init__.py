@@ -17,8 +17,9 @@ if TYPE_CHECKING:
         tradeoff_figure,
     )
     from vlx.tracking.runs import Run, Trial, links, run, sync  # noqa: F401
-    from vlx.tracking.search_report import front, log_progress, log_search  # noqa: F401
+    from vlx.tracking.search_report import log_progress, log_search, pareto_front  # noqa: F401
     from vlx.tracking.stop import Pruned  # noqa: F401
+    from vlx.tracking.untracked import UntrackedRun  # noqa: F401
 
 EXPORTS = {  # module -> its public names
     "registry": ("Promotion", "download", "promote", "resolve", "rollback"),
@@ -31,8 +32,9 @@ EXPORTS = {  # module -> its public names
         "tradeoff_figure",
     ),
     "runs": ("Run", "Trial", "links", "run", "sync"),
-    "search_report": ("front", "log_progress", "log_search"),
+    "search_report": ("log_progress", "log_search", "pareto_front"),
     "stop": ("Pruned",),
+    "untracked": ("UntrackedRun",),
 }
 
 

@@ -28,6 +28,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, Schema
 
 from vlx import __version__
+from vlx.preprocessing import Preprocessing
 from vlx.tracking import store
 from vlx.tracking.journal import Operation, State
 
@@ -252,12 +253,12 @@ def restart(state: State) -> None:
 
 def save_pyfunc(folder: Path, out: Path, model: Model) -> None:
     """Wrap a vlx model folder as an MLflow model that is loaded by vlx itself (which must be installed there)."""
-    images = json.loads((folder / "vlx.json").read_text(encoding="utf-8"))["num_images"]
+    images = Preprocessing.load(folder).num_images
     example = {"text": "There are two red circles."} | {f"image_{n}": f"image_{n}.png" for n in range(images)}
     outputs = Schema([ColSpec("string", "answer"), ColSpec("double", "score")])
     mlflow.pyfunc.save_model(
         path=out,
-        loader_module="vlx.tracking.serving",
+        loader_module="vlx.serving",
         data_path=str(folder),
         signature=ModelSignature(Schema([ColSpec("string", name) for name in example]), outputs),
         input_example=[example],

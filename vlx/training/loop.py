@@ -192,7 +192,7 @@ class Stage:
             self.evaluate()
         if step % cfg.checkpoint_every == 0 and not last:
             self.save()
-        self.run.stop_if_asked(self.save)
+        self.run.stop_if_requested(self.save)
 
     def log_training(self) -> None:
         """Log the mean training metrics since the last call, learning rates and throughput."""

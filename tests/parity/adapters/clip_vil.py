@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+from vlx.checkpoints.clip_vil import export_clip_vil, load_clip_vil
 
 from tests.parity.adapters.numbers import close
-from vlx.checkpoints.clip_vil import export_clip_vil, load_clip_vil
 from vlx.checkpoints.report import load_weights
 from vlx.models.clip_resnet import STRIDE, ClipResNet, tokens
 from vlx.models.clip_vil import ClipVil

@@ -8,12 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from vlx.objectives.stages import pretraining
 
 from tests.parity.adapters import clip_vil
 from vlx.config import FinetuneConfig
 from vlx.models.student import set_dropout
 from vlx.objectives import Losses
-from vlx.objectives.stages import pretraining
 from vlx.training.loop import Trainer
 from vlx.training.optim import Group, Optim, Schedule
 

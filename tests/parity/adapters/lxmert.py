@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from vlx.checkpoints.lxmert import export_lxmert, load_lxmert, load_lxmert_pretraining
 
 from tests.parity.adapters.numbers import close
-from vlx.checkpoints.lxmert import export_lxmert, load_lxmert, load_lxmert_pretraining
 from vlx.corpora.formats.lxmert import convert_answer, pretraining_answers
 from vlx.models.layers import Output
 from vlx.models.lxmert import HEADS

@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+from vlx.checkpoints.vilbert import export_vilbert, load_vilbert
+from vlx.objectives.vilbert import KINDS, pretraining_losses
 
 from tests.parity.adapters.numbers import close
-from vlx.checkpoints.vilbert import export_vilbert, load_vilbert
 from vlx.models.layers import repeat
 from vlx.models.vilbert import Vilbert
 from vlx.models.vilbert_heads import HEADS, PRETRAINING
-from vlx.objectives.vilbert import KINDS, pretraining_losses
 
 Batch = dict[str, Tensor]
 NAMES = {  # vlx's names: those of the model's arguments, those of a data set's fields

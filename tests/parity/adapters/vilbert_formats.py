@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from safetensors.numpy import load_file
 from torch import nn
+from vlx.objectives.masking import hide_regions, hide_words, other_caption
 
 from tests.parity.adapters.numbers import close
 from vlx.corpora.detections import overlaps, targets, with_global
@@ -19,7 +20,6 @@ from vlx.corpora.formats import vilbert_lmdb
 from vlx.corpora.formats.files import Regions
 from vlx.corpora.formats.refcoco import box_of
 from vlx.models.vilbert import RegionEmbeddings, VilbertConfig
-from vlx.objectives.masking import hide_regions, hide_words, other_caption
 
 Arrays = dict[str, np.ndarray]
 CAPTIONS = 2  # in the pool of the original's run: with any other number, its draws are not these

@@ -10,11 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+from vlx.checkpoints.vle import export_vle, load_vle, merge_zero
 
 from tests.models.test_vle import config
 from tests.parity.adapters.numbers import close
 from vlx.checkpoints.report import LoadReport
-from vlx.checkpoints.vle import export_vle, load_vle, merge_zero
 from vlx.errors import CheckpointError
 from vlx.models.vle import HEADS, Vle, resize_positions
 from vlx.objectives import cross_entropy, soft_target_bce

@@ -1,4 +1,4 @@
-"""LXMERT weights files and transformers' LXMERT folders, in and out (LXMERT, src/lxrt/modeling.py, src/pretrain/qa_answer_table.py)."""
+"""LXMERT weights files and transformers' LXMERT folders, in and out (LXMERT, src/lxrt/modeling.py)."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""ViLBERT weights files, in and out, with the original's config.json if there is one beside (ViLBERT, vilbert/vilbert.py)."""
+"""ViLBERT weights files, in and out, with a config.json of the original beside (ViLBERT, vilbert/vilbert.py)."""
 
 import json
 from pathlib import Path
