@@ -149,7 +149,7 @@ def main() -> None:
     small = [] if args.full else SMALL
     base = with_teacher(config_of(args.data, [*small, *options], args.folder))
     arms = [arm for arm in ARMS if arm in args.arms.split(",")]
-    folder = args.folder / f"{args.data}-{workspace.key(base.as_dict())}"
+    folder = args.folder / f"{args.data}-{workspace.options_hash(base.as_dict())}"
     with tracking.run(base, name=f"distillation on {args.data}", folder=folder, description=__doc__ or "") as run:
         scores = collect(base, arms, args.seeds or (5 if args.full else 1), run)
         rows = table_of(scores)

@@ -149,7 +149,7 @@ def main() -> None:
     base = parse(DistillConfig, [*COMMON, *DATA[args.data], f"--work_dir={args.folder}", *options])
     rates = LEARNING_RATES.get(args.data, {})
     arms = {arm: ARMS[arm] | rates.get(arm, {}) for arm in ARMS if arm in args.arms.split(",")}
-    folder = args.folder / f"{args.data}-{workspace.key(base.as_dict())}"
+    folder = args.folder / f"{args.data}-{workspace.options_hash(base.as_dict())}"
     with tracking.run(base, name=f"dual encoders on {args.data}", folder=folder, description=__doc__ or "") as run:
         speed = speed_up(base, args.images, args.repeats)
         run.log_metrics({f"scoring/{name}": value for name, value in speed.items()}, step=0)
