@@ -13,9 +13,8 @@ import numpy as np
 import pytest
 
 from entrypoints.prepare import main
-from vlx import corpora
+from vlx import corpora, synthetic
 from vlx.config import PrepareConfig
-from vlx.corpora import scenes
 from vlx.errors import CorpusError
 
 ENTRY = Path(__file__).parents[2] / "entrypoints" / "prepare.py"
@@ -25,7 +24,7 @@ KILLS = 5
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("official")
-    scenes.write_sources(folder, task="nlvr2", seed=0, size=4_000, difficulty="normal")
+    synthetic.write_sources(folder, task="nlvr2", seed=0, size=4_000, difficulty="normal")
     return folder
 
 
