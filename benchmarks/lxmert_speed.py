@@ -1,10 +1,10 @@
-"""A training step of LXMERT against transformers' own, as a ratio of times; both run in turn in one process.
+"""A training step of vlx's LXMERT against that of transformers, as a ratio of times; both take turns in one process.
 
 COMMAND   python benchmarks/lxmert_speed.py [--repeats 9]
 
 A step: 8 examples of 20 tokens and 36 regions, forward, backward from the pooled vector, update; dropout .1.
-Ours: scaled_dot_product_attention, fused AdamW, and after the last cross-attention only what an answer needs.
-Theirs: transformers.LxmertModel with AdamW as torch makes it by default.
+vlx: scaled_dot_product_attention, fused AdamW, and after the last cross-attention only what an answer needs.
+transformers: LxmertModel with torch's default AdamW.
 """
 
 import argparse
@@ -20,7 +20,10 @@ from torch.optim import AdamW
 
 from vlx.models.lxmert import Lxmert, LxmertConfig
 
-BATCH, TEXT, REGIONS, THREADS = 8, 20, 36, 2
+BATCH = 8
+TEXT = 20  # tokens of an example
+REGIONS = 36  # of an example
+THREADS = 2
 Step = Callable[[], None]
 
 
@@ -29,7 +32,7 @@ class Size(NamedTuple):
     hidden: int
     heads: int
     repeats: int  # steps that are timed together
-    wanted: float
+    goal: float  # least ratio
 
 
 SIZES = {
@@ -60,7 +63,7 @@ def training(model: nn.Module, pooled: Callable[[], Tensor], optimizer: AdamW, r
     return step
 
 
-def ours(size: Size, batch: dict[str, Tensor]) -> Step:
+def vlx_step(size: Size, batch: dict[str, Tensor]) -> Step:
     language, cross, region = size.layers
     model = Lxmert(LxmertConfig(
         num_hidden_layers=language, cross_layers=cross, region_layers=region, hidden_size=size.hidden,
@@ -69,15 +72,19 @@ def ours(size: Size, batch: dict[str, Tensor]) -> Step:
     return training(model, lambda: model(batch).pooled, AdamW(model.parameters(), 1e-5, fused=True), size.repeats)
 
 
-def theirs(size: Size, batch: dict[str, Tensor]) -> Step:
+def transformers_step(size: Size, batch: dict[str, Tensor]) -> Step:
     language, cross, region = size.layers
     model = transformers.LxmertModel(transformers.LxmertConfig(
         l_layers=language, x_layers=cross, r_layers=region, hidden_size=size.hidden, num_attention_heads=size.heads,
         intermediate_size=4 * size.hidden,
     ))  # fmt: skip
-    names = {"input_ids": "input_ids", "attention_mask": "text_mask", "visual_feats": "regions", "visual_pos": "boxes"}
-    inputs = {name: batch[own] for name, own in names.items()} | {"visual_attention_mask": batch["region_mask"].float()}
-    inputs["attention_mask"] = batch["text_mask"].float()
+    inputs = {
+        "input_ids": batch["input_ids"],
+        "attention_mask": batch["text_mask"].float(),
+        "visual_feats": batch["regions"],
+        "visual_pos": batch["boxes"],
+        "visual_attention_mask": batch["region_mask"].float(),
+    }
     return training(model, lambda: model(**inputs).pooled_output, AdamW(model.parameters(), 1e-5), size.repeats)
 
 
@@ -95,12 +102,15 @@ def main() -> None:
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}")
     for name, size in SIZES.items():
         batch = batch_of()
-        slow, fast = theirs(size, batch), ours(size, batch)
-        slow(), fast()
+        slow = transformers_step(size, batch)
+        fast = vlx_step(size, batch)
+        slow()
+        fast()
         pairs = [(seconds(slow), seconds(fast)) for _ in range(repeats)]
-        ratios, best = [one / other for one, other in pairs], [min(times) for times in zip(*pairs, strict=True)]
+        ratios = [slow_time / fast_time for slow_time, fast_time in pairs]
+        best = min(first for first, _ in pairs) / min(second for _, second in pairs)
         spread = f"x{statistics.median(ratios):.2f} [{min(ratios):.2f}..{max(ratios):.2f}]"
-        print(f"{name:24s} {spread}, best against best x{best[0] / best[1]:.2f}; wanted x{size.wanted}")
+        print(f"{name:24s} {spread}, best against best x{best:.2f}; goal x{size.goal}")
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ BATCH, TEXT, REGIONS = 64, 20, 12
 THREADS = 2
 WARM_UP = 3  # steps before the clock starts
 VARIABLE = "OMP_WAIT_POLICY"
+COMPUTE = "import os; parent = os.getppid()\nwhile os.getppid() == parent: pass"  # ends with its parent
 ALONE, BUSY = "alone", "beside a busy process"
 WANTED = {ALONE: 0.97, BUSY: 1.0}  # steps of passive threads, in those of spinning threads
 
@@ -71,7 +72,7 @@ def measure(policy: str | None, seconds: float) -> int:
 
 @contextlib.contextmanager
 def busy_process() -> Iterator[None]:
-    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    process = subprocess.Popen([sys.executable, "-c", COMPUTE])
     try:
         yield
     finally:

@@ -6,7 +6,8 @@ from vlx import tasks, tracking, workspace
 from vlx.config import DistillConfig, launch
 from vlx.recipes import distill
 from vlx.recipes.build import task_preprocessing
-from vlx.recipes.data import log_datasets, open_corpus, open_datasets
+from vlx.recipes.corpus import open_corpus
+from vlx.recipes.data import log_datasets, open_datasets
 from vlx.recipes.publish import finish, lineage_tags, measure, show
 from vlx.recipes.requirements import check_distill
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from vlx import tracking, workspace
 from vlx.config import EvaluateConfig, launch
-from vlx.recipes.data import open_corpus, open_for_evaluation
+from vlx.recipes.corpus import open_corpus
+from vlx.recipes.data import open_for_evaluation
 from vlx.recipes.predict import load_with_task
 from vlx.recipes.publish import evaluation_protocol, evaluation_tags, score
 

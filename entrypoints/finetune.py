@@ -4,7 +4,7 @@ from pathlib import Path
 
 from vlx import tasks, tracking, workspace
 from vlx.config import FinetuneConfig, launch
-from vlx.recipes.data import open_corpus
+from vlx.recipes.corpus import open_corpus
 from vlx.recipes.finetune import finetune
 from vlx.recipes.publish import finish, show
 from vlx.recipes.requirements import check_finetune

@@ -7,7 +7,7 @@ from vlx import tracking, workspace
 from vlx.config import PrepareConfig, launch
 from vlx.corpora import validate
 from vlx.errors import CorpusError
-from vlx.recipes.data import prepare_corpus
+from vlx.recipes.corpus import prepare_corpus
 
 log = logging.getLogger("vlx")
 
@@ -25,7 +25,7 @@ def main(cfg: PrepareConfig) -> str:
         run.log_metrics({name: float(count) for name, count in counts.items()}, step=0)
         run.log_artifact(corpus.path / "manifest.json")
         run.set_tags({"vlx.data_fingerprint": corpus.fingerprint})
-        for title, figure in tracking.histogram_figures(validate.measure(corpus)).items():
+        for title, figure in tracking.histogram_figures(validate.histograms(corpus)).items():
             run.log_figure(figure, f"figures/{title.replace(' ', '_')}.png")
         findings = validate.validate(corpus) if cfg.check else []
         if cfg.check:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from vlx import tracking, workspace
 from vlx.config import PretrainConfig, launch
-from vlx.recipes.data import open_corpus
+from vlx.recipes.corpus import open_corpus
 from vlx.recipes.pretrain import pretrain
 from vlx.recipes.publish import finish, show
 from vlx.recipes.requirements import check_pretrain

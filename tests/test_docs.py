@@ -31,7 +31,7 @@ def test_the_page_of_ones_own_data_makes_a_corpus_in_under_20_lines(own: Path) -
     assert rows["2"] == Example("2", "Which animal is it?", ["owl-03"], ["owl"], [1.0], category="open")._asdict()
     features, boxes = corpus.regions("owl-03")
     assert features.shape == (36, 2048) and (boxes[:, :2] <= boxes[:, 2:]).all()
-    assert [finding for finding in corpora.doctor.examine(corpus) if finding.serious] == []
+    assert [finding for finding in corpora.validate.validate(corpus) if finding.serious] == []
 
 
 def test_its_commands_name_entry_points_and_options(own: Path) -> None:

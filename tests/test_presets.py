@@ -12,9 +12,8 @@ import yaml
 from transformers import PretrainedConfig, PreTrainedModel
 from vlx.training.batching import examples_of, open_data
 
-from vlx import config, models, tasks
+from vlx import config, models, synthetic, tasks
 from vlx.config import PRESETS, DistillConfig, FinetuneConfig, parse
-from vlx.corpora import scenes
 from vlx.corpora.formats import FORMATS, lxmert, oscar, vilbert, vle
 from vlx.errors import ConfigError
 from vlx.models import Head, Sizes
@@ -223,7 +222,7 @@ def test_weights_of_another_task_get_the_head_that_the_preset_describes() -> Non
 
 
 def test_splits_joined_by_commas_are_one_after_the_other(tmp_path: Path) -> None:
-    corpus = scenes.build(tmp_path / "made", size=20)
+    corpus = synthetic.build(tmp_path / "made", size=20)
     test1, dev = (corpus.examples("nlvr2", name)["identifier"][:] for name in ("test1", "dev"))
     assert examples_of(corpus, "nlvr2", "test1,dev")["identifier"][:] == [*test1, *dev]
     cfg = FinetuneConfig(train_split="dev,test1", val_split="train", test_split="dev")

@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, cast
 
-from vlx import checkpoints, corpora, tasks, tracking, workspace
+from vlx import checkpoints, tasks, tracking, workspace
 from vlx.checkpoints import Loaded
 from vlx.config import FinetuneConfig
 from vlx.corpora import Corpus
@@ -21,6 +21,7 @@ from vlx.inputs.dataset import TaskDataset, TaskDatasets, open_task_dataset
 from vlx.models.student import student_from
 from vlx.objectives import Objective, distillation
 from vlx.recipes.build import new_task_model
+from vlx.recipes.corpus import fetch_corpus
 from vlx.recipes.data import image_input
 from vlx.recipes.finetune import supervised_objective
 from vlx.recipes.requirements import check_task, load_method, method_needs, require, training_task
@@ -37,7 +38,7 @@ def corpus(
 ) -> Corpus:  # fmt: skip
     """A corpus: synthetic, the folder of a prepared one, or prepared from the official files in `source`. It is kept
     under work_dir. task: that it must hold; size, seed, difficulty: of the synthetic corpus. Raises CorpusError."""
-    return corpora.fetch(
+    return fetch_corpus(
         task, path, source, work_dir, format=format, detector=detector, size=size, seed=seed, difficulty=difficulty
     )
 

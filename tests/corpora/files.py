@@ -14,7 +14,7 @@ DIM = 5
 
 
 def regions(count: int, dim: int = DIM) -> torch.Tensor:
-    """[count, dim+6]: features and one box, a quarter of the picture."""
+    """[count, dim+6]: features and one box, a quarter of the image."""
     box = torch.tensor([0.25, 0.25, 0.75, 0.5, 0.5, 0.25]).expand(count, 6)
     return torch.cat([torch.rand(count, dim, generator=torch.Generator().manual_seed(count)), box], 1)
 
@@ -60,7 +60,7 @@ def write_tar(path: Path, pictures: dict[str, bytes]) -> None:
 
 
 def write_nlvr2(folder: Path) -> Path:
-    """train, dev and test1 with Oscar's features, without pictures."""
+    """train, dev and test1 with Oscar's features, without images."""
     features = {}
     for split in ("train", "dev", "test1"):
         rows = nlvr2_rows(split)
@@ -71,7 +71,7 @@ def write_nlvr2(folder: Path) -> Path:
 
 
 def nlvr_rows(groups: int, pictures: int = 2) -> list[dict[str, Any]]:
-    """Group n in directory n, true of even pictures; structured_rep is a lie that nobody may read."""
+    """Group n in directory n, true of even images; structured_rep is a lie that nobody may read."""
     return [
         {
             "identifier": f"{n}-{m}",
@@ -98,7 +98,7 @@ def three_boxes() -> bytes:
 
 
 def write_nlvr(folder: Path, groups: int = 10) -> Path:
-    """train in a folder of pictures, dev in a tar, as the originals may come."""
+    """train in a folder of images, dev in a tar, as the originals may come."""
     for split, count in (("train", groups), ("dev", 2)):
         rows = nlvr_rows(count)
         write_lines(folder / split / f"{split}.json", rows)

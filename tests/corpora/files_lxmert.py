@@ -17,7 +17,7 @@ BOTTOM_UP = ("img_id", "img_w", "img_h", "num_boxes", "boxes", "features")
 
 
 def arrays(count: int, dim: int = DIM) -> dict[str, np.ndarray]:
-    """What the detector saw: box n is a tenth of the picture further right than box n-1."""
+    """What the detector saw: box n is a tenth of the image further right than box n-1."""
     left = np.arange(count) * 20
     return {
         "objects_id": np.arange(count) + 7,

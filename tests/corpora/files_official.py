@@ -19,7 +19,7 @@ def write_json(path: Path, content: Any) -> Path:
 
 
 def write_pictures(folder: Path, *names: str) -> None:
-    """Picture N is 10+N wide and 10 high."""
+    """Image N is 10+N wide and 10 high."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, name in enumerate(names):
         (folder / name).write_bytes(png((10 + number, 10)))
@@ -123,7 +123,7 @@ def write_gqa(folder: Path) -> Path:
 
 
 def write_coco(folder: Path) -> Path:
-    """A picture in each of Karpathy's splits, with two captions each."""
+    """An image in each of Karpathy's splits, with two captions each."""
     images, splits = [], ("train", "restval", "val", "test")
     for number, split in enumerate(splits, 41):
         said = [{"raw": f"Caption {index} of {number}.", "sentid": number * 10 + index} for index in (0, 1)]
@@ -135,7 +135,7 @@ def write_coco(folder: Path) -> Path:
 
 
 def write_flickr8k(folder: Path, pictures: int = 20) -> Path:
-    """Two captions a picture; the second has a comma, so it is quoted."""
+    """Two captions an image; the second has a comma, so it is quoted."""
     names = [f"{number}_ab.jpg" for number in range(pictures)]
     lines = [f'{name},A dog .\n{name},"A dog , and {number} cats ."\n' for number, name in enumerate(names)]
     folder.mkdir(parents=True, exist_ok=True)
@@ -145,7 +145,7 @@ def write_flickr8k(folder: Path, pictures: int = 20) -> Path:
 
 
 def write_snli_ve(folder: Path) -> Path:
-    """Four labels of one picture in dev, two of another in test."""
+    """Four labels of one image in dev, two of another in test."""
     labels = ("contradiction", "neutral", "entailment", "-")
     for split, image, count in (("dev", "4705", 4), ("test", "99", 2)):
         rows = [
@@ -161,7 +161,7 @@ def write_snli_ve(folder: Path) -> Path:
 
 
 def write_vqa_rad(folder: Path, pictures: int = 20) -> Path:
-    """Two questions a picture: yes or no, and which."""
+    """Two questions an image: yes or no, and which."""
     rows = []
     for number in range(pictures):
         image = {"image_name": f"synpic{number}.jpg", "image_organ": "HEAD", "phrase_type": "freeform"}
@@ -174,7 +174,7 @@ def write_vqa_rad(folder: Path, pictures: int = 20) -> Path:
 
 
 def write_clip_vil(folder: Path) -> Path:
-    """LXMERT's annotations of a picture of COCO and one of Visual Genome that have the same number."""
+    """LXMERT's annotations of an image of COCO and one of Visual Genome that have the same number."""
     coco, genome = "COCO_train2014_000000000042", "42"
     asked = {"question_id": 1, "img_id": coco, "sent": "Is it red?", "label": {"yes": 1.0}}
     write_json(folder / "vqa" / "train.json", [asked | {"answer_type": "yes/no", "question_type": "is it"}])
@@ -182,7 +182,7 @@ def write_clip_vil(folder: Path) -> Path:
     sentences = [
         {"img_id": coco, "sentf": {"mscoco": ["A red box."], "vqa": ["Is it red?"]}, "labelf": {"vqa": [{"yes": 1}]}},
         {"img_id": genome, "sentf": {"vg": ["A green box."]}, "labelf": {}},
-        {"img_id": "43", "sentf": {"vg": ["Nobody can read this picture."]}, "labelf": {}},
+        {"img_id": "43", "sentf": {"vg": ["Nobody can read this image."]}, "labelf": {}},
     ]
     write_json(folder / "lxmert" / "mscoco_train.json", sentences[:1])
     write_json(folder / "lxmert" / "vgnococo.json", sentences[1:])

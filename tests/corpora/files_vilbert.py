@@ -101,7 +101,7 @@ def write_pickle(path: Path, content: Any) -> Path:
 
 
 def write_refcoco(folder: Path, by: str = "unc") -> Path:
-    """Two pictures; two objects of the first with two expressions and one, one of the second with one."""
+    """Two images; two objects of the first with two expressions and one, one of the second with one."""
     refs = [
         {
             "ref_id": 40 + number,

@@ -42,6 +42,6 @@ def test_only_raw_answers_of_the_vocabulary_score_in_the_order_they_were_given()
 
 def test_the_vocabulary_counts_normal_forms_in_the_order_of_their_first_appearance() -> None:
     given = ["dog", "Yes", "a dog", "yes", "two", "yes.", "2"]
-    assert vocabulary(given, least=2) == ["dog", "yes", "2"]
-    assert vocabulary(given, least=3) == ["yes"]
+    assert vocabulary(given, min_count=2) == ["dog", "yes", "2"]
+    assert vocabulary(given, min_count=3) == ["yes"]
     assert vocabulary(["yes"] * 9 + ["no"] * 8) == ["yes"]

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from tests.corpora.files import names_of, nlvr2_rows, png, write_nlvr, write_nlvr2, write_tar
-from vlx import corpora
-from vlx.corpora import formats, scenes
+from vlx import corpora, synthetic
+from vlx.corpora import formats
 from vlx.errors import CorpusError
 
 SMALL = {"size": 20, "seed": 0, "difficulty": "normal"}
 
 
-def fetch(task: str = "nlvr2", corpus: str = "scenes", source: str | Path = "", **options: object) -> corpora.Corpus:
+def fetch(task: str = "nlvr2", corpus: str = "synthetic", source: str | Path = "", **options: object) -> corpora.Corpus:
     return corpora.fetch(task, corpus, str(source), Path("outputs"), **(SMALL | options))
 
 
@@ -25,26 +25,26 @@ def once(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise AssertionError("prepared again")
 
-    monkeypatch.setattr(scenes, "build", fail)
+    monkeypatch.setattr(synthetic, "build", fail)
     monkeypatch.setattr(corpora, "prepare", fail)
 
 
 def test_the_built_in_corpus_is_made_once_and_kept_under_the_work_folder(request: pytest.FixtureRequest) -> None:
     first = fetch()
-    assert first.path.parent == Path("outputs/corpora") and first.path.name.startswith("scenes-")
+    assert first.path.parent == Path("outputs/corpora") and first.path.name.startswith("synthetic-")
     request.getfixturevalue("once")
     assert fetch().fingerprint == first.fingerprint
 
 
 def test_of_two_that_need_the_same_corpus_one_makes_it_and_the_other_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    made, build = [], scenes.build
+    made, build = [], synthetic.build
 
     def slow(out: Path, **options: Any) -> corpora.Corpus:
         made.append(out)
         time.sleep(0.2)
         return build(out, **options)
 
-    monkeypatch.setattr(scenes, "build", slow)
+    monkeypatch.setattr(synthetic, "build", slow)
     with ThreadPoolExecutor() as pool:
         one, other = pool.map(lambda _: fetch(), range(2))
     assert one.fingerprint == other.fingerprint and made == [one.path]
@@ -81,7 +81,7 @@ def test_changed_official_files_are_prepared_again(change: str) -> None:
 
 
 def test_a_prepared_folder_is_opened_where_it_is() -> None:
-    built = scenes.build("mine", size=20)
+    built = synthetic.build("mine", size=20)
     assert fetch(corpus="mine").path == Path("mine") and fetch(corpus="mine").fingerprint == built.fingerprint
     with pytest.raises(CorpusError, match="no examples of task nlvr; it holds nlvr2"):
         fetch("nlvr", corpus="mine")
@@ -111,8 +111,8 @@ def test_every_format_is_in_the_registry() -> None:
     assert set(formats.FORMATS) == set(corpora.FORMATS) >= {"nlvr2", "nlvr", "lxmert-vqa"}
 
 
-def test_formats_that_number_other_pictures_are_prepared_apart(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match="format vqa.gqa: COCO and Visual Genome number pictures differently"):
+def test_formats_that_number_other_images_are_prepared_apart(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match="format vqa.gqa: COCO and Visual Genome number images differently"):
         formats.prepare("vqa+gqa", tmp_path, tmp_path / "corpus")
     with pytest.raises(CorpusError, match="found no"):
         formats.prepare("vqa+refcoco+", tmp_path, tmp_path / "corpus")

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 def sizes(corpus: corpora.Corpus, task: str) -> dict[str, int]:
     """Examples by split, of a corpus without any serious fault."""
-    assert [finding for finding in corpora.doctor.examine(corpus) if finding.serious] == []
+    assert [finding for finding in corpora.validate.validate(corpus) if finding.serious] == []
     return {split: corpus.examples(task, split).num_rows for split in corpus.splits(task)}
 
 
@@ -35,7 +35,7 @@ def test_vqa_rad(data_dir: Path, tmp_path: Path) -> None:
     assert sum(found.values()) == len(rows) == 1_797 and len(corpus.image_ids()) == 313
     assert types == Counter(kind for split in found for kind in corpus.examples("vqa_rad", split)["category"])
     named = [set(itertools.chain(*corpus.examples("vqa_rad", split)["image_ids"])) for split in found]
-    assert sum(map(len, named)) == len(set.union(*named)), "a picture is in two splits"
+    assert sum(map(len, named)) == len(set.union(*named)), "an image is in two splits"
     assert list(map(len, named)) == [251, 31, 31]
 
 
@@ -46,8 +46,8 @@ def test_flickr8k(data_dir: Path, tmp_path: Path) -> None:
     assert set(Counter(groups).values()) == {5}
 
 
-def test_nlvr2_needs_regions_of_its_pictures(data_dir: Path, tmp_path: Path) -> None:
-    """Its pictures are not free to give away, so the test makes up regions of those the annotations name."""
+def test_nlvr2_needs_regions_of_its_images(data_dir: Path, tmp_path: Path) -> None:
+    """Its images are not free to give away, so the test makes up regions of those the annotations name."""
     text = real(data_dir, "nlvr2") / "data" / "dev.json"
     rows = [json.loads(line) for line in text.read_text(encoding="utf-8").splitlines()]
     names = {f"{row['identifier'].rpartition('-')[0]}-img{side}" for row in rows for side in (0, 1)}
@@ -59,7 +59,7 @@ def test_nlvr2_needs_regions_of_its_pictures(data_dir: Path, tmp_path: Path) -> 
 
 
 def test_nlvr(data_dir: Path, tmp_path: Path) -> None:
-    """All of dev; of train every eleventh directory, as its 11,175 pictures take minutes."""
+    """All of dev; of train every eleventh directory, as its 11,175 images take minutes."""
     source = real(data_dir, "nlvr")
     lines = (source / "train" / "train.json").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 11_175

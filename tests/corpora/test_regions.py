@@ -43,7 +43,7 @@ def test_specks_and_the_fringe_of_smoothed_edges_are_no_regions() -> None:
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "1", "LA", "I;16"])
-def test_pictures_of_any_mode_are_read(mode: str) -> None:
+def test_images_of_any_mode_are_read(mode: str) -> None:
     image, pen = canvas(colour="white")
     pen.rectangle((10, 10, 39, 39), fill="black")
     boxes = detect(image.convert("I").convert(mode) if mode == "I;16" else image.convert(mode))[1]
@@ -57,13 +57,13 @@ def test_transparent_pixels_count_as_white() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 2), (64, 64)])
-def test_a_picture_without_shapes_is_one_whole_region(size: tuple[int, int]) -> None:
+def test_an_image_without_shapes_is_one_whole_region(size: tuple[int, int]) -> None:
     features, boxes = detect(canvas(size)[0])
     assert features.shape == (1, REGION_DIM) and boxes.tolist() == [[0, 0, 1, 1]]
 
 
 @pytest.mark.parametrize("size", [(3000, 20), (1000, 2000)])
-def test_large_pictures_are_shrunk_and_noise_is_bounded(size: tuple[int, int]) -> None:
+def test_large_images_are_shrunk_and_noise_is_bounded(size: tuple[int, int]) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     features, boxes = detect(Image.fromarray(noise))
     assert 1 <= len(features) <= MAX_REGIONS and np.isfinite(features).all()

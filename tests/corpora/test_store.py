@@ -135,7 +135,7 @@ def test_impossible_regions_are_refused(tmp_path: Path, features: np.ndarray, bo
 def test_an_empty_corpus_is_refused(tmp_path: Path) -> None:
     with CorpusWriter(tmp_path / "corpus") as writer:
         writer.add_image("a", FEATURES, BOXES)
-        with pytest.raises(CorpusError, match="no pictures or no examples"):
+        with pytest.raises(CorpusError, match="no images or no examples"):
             writer.commit(reader="test", detector="external", source=[])
     assert list(tmp_path.iterdir()) == []
 
@@ -231,16 +231,20 @@ def test_regions_whose_fields_differ_are_refused(tmp_path: Path, fields: dict[st
             writer.add_image("b", FEATURES, BOXES, fields=fields)
 
 
-def test_pictures_alone_make_a_corpus_but_not_a_mixture(tmp_path: Path) -> None:
+def test_images_alone_make_a_corpus_but_not_a_mixture(tmp_path: Path) -> None:
     with CorpusWriter(tmp_path / "corpus") as writer:
-        writer.add_image("a", data=b"picture", size=(3, 4))
-        writer.add_image("b", data=b"picture")
+        writer.add_image("a", data=b"image", size=(3, 4))
+        writer.add_image("b", data=b"image")
         writer.add_examples("vqa", "val", [ROW])
         with pytest.raises(CorpusError, match="c.tsv:1: regions, but other images have none"):
             writer.add_image("c", FEATURES, BOXES, where="c.tsv:1")
         with pytest.raises(CorpusError, match="image a found twice"):
-            writer.add_image("a", data=b"picture")
+            writer.add_image("a", data=b"image")
         writer.commit(reader="test", detector="none", source=[])
     corpus = corpora.open(tmp_path / "corpus")
     assert corpus.region_dim == 0 and corpus.num_regions("a") == 0 and corpus.regions("b")[1].shape == (0, 4)
-    assert corpus.picture("a") == b"picture" and corpus.size("a") == (3, 4) and corpus.size("b") == (None, None)
+    assert (
+        corpus.image_bytes("a") == b"image"
+        and corpus.image_size("a") == (3, 4)
+        and corpus.image_size("b") == (None, None)
+    )

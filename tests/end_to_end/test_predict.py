@@ -73,10 +73,10 @@ def test_a_task_is_learnt_scored_and_its_file_written(
 def test_one_question_is_answered_with_probabilities(models: dict[str, str], place: Path) -> None:
     uri = model_of("vqa", models)
     asked = {"task": "vqa", "model": uri, "corpus_size": SMALL["corpus_size"], "text": "What color is the circle?"}
-    corpus = corpora.open(next((place / "outputs" / "corpora").glob("scenes-*")))
+    corpus = corpora.open(next((place / "outputs" / "corpora").glob("synthetic-*")))
     image = next(
         corpora.open(path).image_ids()[0]
-        for path in (place / "outputs" / "corpora").glob("scenes-*")
+        for path in (place / "outputs" / "corpora").glob("synthetic-*")
         if "vqa" in corpora.open(path).manifest["examples"]
     )
     answers = predict.main(PredictConfig(**asked, images=image, top=3))

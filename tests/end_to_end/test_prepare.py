@@ -13,9 +13,8 @@ import numpy as np
 import pytest
 
 from entrypoints.prepare import main
-from vlx import corpora
+from vlx import corpora, synthetic
 from vlx.config import PrepareConfig
-from vlx.corpora import scenes
 from vlx.errors import CorpusError
 
 ENTRY = Path(__file__).parents[2] / "entrypoints" / "prepare.py"
@@ -25,7 +24,7 @@ KILLS = 5
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("official")
-    scenes.write_sources(folder, task="nlvr2", seed=0, size=4_000, difficulty="normal")
+    synthetic.write_sources(folder, task="nlvr2", seed=0, size=4_000, difficulty="normal")
     return folder
 
 
@@ -56,7 +55,7 @@ def test_killed_at_five_moments_prepare_ends_with_the_same_fingerprint(source: P
     assert not list(tmp_path.glob(".killed*"))
 
 
-def test_the_run_shows_counts_manifest_histograms_and_what_the_doctor_says(source: Path, tmp_path: Path) -> None:
+def test_the_run_shows_counts_manifest_histograms_and_the_validation(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "corpus"
     fingerprint = main(PrepareConfig(source=str(source), format="nlvr2", out=str(out), check=True))
     client = mlflow.MlflowClient()
@@ -66,7 +65,7 @@ def test_the_run_shows_counts_manifest_histograms_and_what_the_doctor_says(sourc
     assert run.data.metrics["corpus/nlvr2/train"] == 4_000 and run.data.metrics["corpus/region_dim"] == 68
     names = {file.path for file in client.list_artifacts(run.info.run_id)}
     figures = {file.path for file in client.list_artifacts(run.info.run_id, "figures")}
-    assert {"manifest.json", "doctor.txt"} <= names
+    assert {"manifest.json", "validation.txt"} <= names
     assert {"figures/regions_of_an_image.png", "figures/words_of_a_text_of_nlvr2.png"} <= figures
 
 

@@ -56,7 +56,7 @@ def assert_a_task_goes_on(client: MlflowClient, tmp_path: Path) -> None:
     corpus = recipes.corpus_of(FinetuneConfig(**data))
     image = corpus.examples("vqa", "val")[0]["image_ids"][0]
     asked = predict.main(PredictConfig(model=uri, text="What color is it?", images=image, top=3, **data))
-    (tmp_path / "picture.png").write_bytes(corpus.picture(image) or b"")
+    (tmp_path / "picture.png").write_bytes(corpus.image_bytes(image) or b"")
     rows = pd.DataFrame({"text": ["What color is it?"], "image_0": [str(tmp_path / "picture.png")]})
     (served,) = mlflow.pyfunc.load_model(uri).predict(rows).to_dict("records")
     assert len(asked) == 3

@@ -9,7 +9,7 @@ import pytest
 from datasets import Dataset
 
 from vlx import tasks
-from vlx.corpora.formats import nlvr, nlvr2
+from vlx.corpora.formats.annotations import nlvr, nlvr2
 
 
 def official_scores(annotations: list[dict], answers: dict[str, str]) -> dict[str, float]:

@@ -30,7 +30,7 @@ def write_corpus(out: Path) -> Corpus:
                 colour, shape, image = list(COLOURS)[number % 3], SHAPES[number // 3 % 3], f"{split}-{number}"
                 writer.add_image(image, size=shape, data=jpg(shape, COLOURS[colour]))
                 rows.append(Example(f"{image}-caption", f"a {colour} picture", [image], category="mscoco"))
-                asked, extra = "what color is the picture ?", '{"labelled": true}'
+                asked, extra = "what color is the picture ?", '{"labeled": true}'
                 rows.append(Example(f"{image}-qa", asked, [image], [colour], [1.0], category="vqa", extra=extra))
             writer.add_examples("pretrain", split, rows)
         writer.add_answers("pretrain", list(COLOURS))

@@ -44,7 +44,7 @@ def split_of(corpus: Corpus, task: tasks.Task = HARD, **options: int) -> Split:
 def test_pictures_are_alike_by_their_mean_region_or_as_listed(tmp_path: Path) -> None:
     found = split_of(captions_of(tmp_path / "plain", {})).groups.near
     assert [row[0] for row in found] == [2, 3, 0, 1] and {len(row) for row in found} == {3}
-    listed = captions_of(tmp_path / "listed", {"a": {"near": ["d", "gone", "b"]}})
+    listed = captions_of(tmp_path / "listed", {"a": {"hard_negatives": ["d", "gone", "b"]}})
     assert split_of(listed).groups.near == [[3, 1], [], [], []]
     with pytest.raises(CorpusError, match="all captions are of one picture"):
         _ = split_of(listed, limit=2).groups

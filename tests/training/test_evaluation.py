@@ -15,8 +15,7 @@ from vlx.training.batching import Split, open_split
 from vlx.training.recipes import new_model
 
 from tests.training.toy import config, setting
-from vlx import tasks
-from vlx.corpora import scenes
+from vlx import synthetic, tasks
 from vlx.tasks.retrieval import RETRIEVAL
 from vlx.training import evaluation
 
@@ -69,7 +68,7 @@ def retrieval(folder: Path, system: str = "oscar") -> tuple:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("toy")
     setting(folder, config())
-    scenes.build(folder / "captions", task="retrieval", size=40)
+    synthetic.build(folder / "captions", task="retrieval", size=40)
     return folder
 
 

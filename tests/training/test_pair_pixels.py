@@ -31,7 +31,9 @@ def test_a_batch_has_one_canvas_and_an_epoch_its_own_order(canvases: Canvases) -
     for batches in epochs:
         assert [len(batch) for batch in batches] == [5] * 7, "36 examples; one is left out"
         for batch in batches:
-            widths = {width > height for width, height in (canvases.corpus.size(images[index]) for index in batch)}
+            widths = {
+                width > height for width, height in (canvases.corpus.image_size(images[index]) for index in batch)
+            }
             assert len(widths) == 1
             shape = (5, 3, 32, 64) if widths.pop() else (5, 3, 64, 32)
             assert side.batch([images[index] for index in batch], [])["pixels"].shape == shape
@@ -42,7 +44,10 @@ def test_for_validation_every_example_comes_once_among_its_like(canvases: Canvas
     batches = side.ordered_batches(images, None, 10)
     assert Counter(index for batch in batches for index in batch) == Counter(range(36))
     for batch in batches:
-        assert len({width > height for width, height in (canvases.corpus.size(images[index]) for index in batch)}) == 1
+        assert (
+            len({width > height for width, height in (canvases.corpus.image_size(images[index]) for index in batch)})
+            == 1
+        )
 
 
 def test_a_picture_that_becomes_a_square_is_not_cropped(tmp_path: Path) -> None:

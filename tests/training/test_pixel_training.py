@@ -36,7 +36,7 @@ def corpus(tmp_path: Path) -> Corpus:
                 colour, shape, image = list(COLOURS)[number % 2], SHAPES[number % 3], f"{split}-{number}"
                 writer.add_image(image, size=shape, data=jpg(shape, COLOURS[colour]))
                 words = "what color is the picture ?" if number % 2 else "color ?"
-                rows.append(Example(str(number), words, [image], [colour], [1.0], extra='{"labelled": true}'))
+                rows.append(Example(str(number), words, [image], [colour], [1.0], extra='{"labeled": true}'))
             writer.add_examples("vqa_rad", split, rows)
         writer.add_answers("vqa_rad", list(COLOURS))
         writer.commit(reader="toy", detector="none", source=[])
@@ -63,14 +63,16 @@ def test_a_batch_is_of_one_canvas_and_scores_do_not_depend_on_it(corpus: Corpus)
     assert isinstance(train, PixelSplit) and isinstance(test, PixelSplit)
     for indices in train.epoch_batches(4, seed=0, epoch=0):
         batch = train.training_batch(indices, seed=0, epoch=0)
-        wide = {corpus.size(train.images[index])[0] > corpus.size(train.images[index])[1] for index in indices}
+        wide = {
+            corpus.image_size(train.images[index])[0] > corpus.image_size(train.images[index])[1] for index in indices
+        }
         assert batch["pixels"].shape == (4, 3, *((32, 64) if wide == {True} else (64, 32))) and len(wide) == 1
         assert batch["kept_places"].shape == (4, 1) and batch["targets"].sum(1).tolist() == [1.0] * 4
     found = [index for indices in test.ordered_batches(2) for index in indices]
     assert sorted(found) == list(range(6)) and "kept_places" not in test.batch(found[:2])
-    picture = Image.open(BytesIO(corpus.picture(test.images[1]) or b""))
+    picture = Image.open(BytesIO(corpus.image_bytes(test.images[1]) or b""))
     assert torch.equal(test.batch([1])["pixels"][0], pixels.pixels(picture, shortest=32, longest=64))
-    shapes = [(corpus.size(test.images[index]), index) for index in range(6)]
+    shapes = [(corpus.image_size(test.images[index]), index) for index in range(6)]
     upright = [index for (width, height), index in shapes if width <= height]
     made.model.eval()
     with torch.no_grad():

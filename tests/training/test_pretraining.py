@@ -13,9 +13,9 @@ from vlx.training.pairs import Pairs
 from vlx.training.recipes import start_from
 
 from tests.training.toy import Recorder, Stopped, same_weights
-from vlx import checkpoints, models, tasks
+from vlx import checkpoints, models, synthetic, tasks
 from vlx.config import FinetuneConfig, PretrainConfig
-from vlx.corpora import Corpus, scenes
+from vlx.corpora import Corpus
 from vlx.errors import ConfigError
 from vlx.training import pretraining as stages
 from vlx.training.loop import fit
@@ -29,7 +29,7 @@ SYSTEMS = ("lxmert", "vilbert", "oscar")
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Corpus]:
     """120 sentences about 9 pictures."""
-    yield scenes.build(tmp_path_factory.mktemp("corpora") / "scenes", task="pretrain", size=120)
+    yield synthetic.build(tmp_path_factory.mktemp("corpora") / "synthetic", task="pretrain", size=120)
 
 
 def config(model: str, **options: object) -> PretrainConfig:
@@ -176,7 +176,7 @@ def test_without_labels_an_objective_is_left_out_or_refused(corpus: Corpus, tmp_
     assert stages.objectives_of(config("lxmert"), corpus) == (
         "words", "matched", "objects", "attributes", "features", "answers",
     )  # fmt: skip
-    plain = scenes.build(tmp_path / "captions", task="retrieval", size=20)
+    plain = synthetic.build(tmp_path / "captions", task="retrieval", size=20)
     cfg = config("lxmert", task="retrieval")
     assert stages.objectives_of(cfg, plain) == ("words", "matched", "features")
     with pytest.raises(ConfigError, match="objectives: answers: .* has no answers of questions to learn"):
@@ -186,7 +186,7 @@ def test_without_labels_an_objective_is_left_out_or_refused(corpus: Corpus, tmp_
 
 
 def test_every_picture_of_a_statement_makes_a_pair(tmp_path: Path) -> None:
-    statements = scenes.build(tmp_path / "nlvr2", task="nlvr2", size=20)
+    statements = synthetic.build(tmp_path / "nlvr2", task="nlvr2", size=20)
     pairs = opened(statements, "oscar", task="nlvr2")
     assert len(pairs) == 40 and len({text.identifier for text in pairs.texts}) == 40
     assert [text.image_id for text in pairs.texts[:2]] == statements.examples("nlvr2", "train")[0]["image_ids"]
@@ -230,7 +230,7 @@ def test_fine_tuning_starts_from_the_pre_trained_trunk_and_its_words(
     corpus: Corpus, model: str, tmp_path: Path
 ) -> None:
     folder, trained = saved(corpus, tmp_path / "model", model)
-    questions = scenes.build(tmp_path / "vqa", task="vqa", size=20)
+    questions = synthetic.build(tmp_path / "vqa", task="vqa", size=20)
     task = tasks.load("vqa", questions.answers("vqa"))
     cfg = FinetuneConfig(task="vqa", model=model, weights=str(folder), max_text_tokens=24)
     start = start_from(cfg, task, questions)

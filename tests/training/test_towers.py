@@ -20,9 +20,9 @@ from vlx.training.recipes import (
 
 from tests.models.test_registered import SIZES
 from tests.training.toy import Recorder, config
-from vlx import checkpoints, corpora, models, tasks
+from vlx import checkpoints, corpora, models, synthetic, tasks
 from vlx.config import DistillConfig, FinetuneConfig
-from vlx.corpora import Corpus, scenes
+from vlx.corpora import Corpus
 from vlx.errors import ConfigError
 from vlx.models.dual import Dual
 from vlx.training.loop import fit
@@ -33,7 +33,7 @@ TASK = tasks.load("retrieval")
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     folder = tmp_path_factory.mktemp("captions") / "corpus"
-    scenes.build(folder, task="retrieval", size=40)
+    synthetic.build(folder, task="retrieval", size=40)
     return corpora.open(folder)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vlx.corpora.formats.lxmert import convert_answer
+from vlx.corpora.formats.annotations.lxmert import convert_answer
 from vlx.errors import CheckpointError
 
 

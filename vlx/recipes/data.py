@@ -4,15 +4,13 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Protocol
 
-from vlx import corpora, tasks, tracking
+from vlx import tasks, tracking
 from vlx.checkpoints import Loaded
 from vlx.config import (
-    DataFields,
     DistillConfig,
     EvaluateConfig,
     FinetuneConfig,
     ModelFields,
-    PrepareConfig,
     PretrainConfig,
 )
 from vlx.corpora import Corpus
@@ -45,22 +43,6 @@ class NamedDataset(Protocol):
     def corpus(self) -> Corpus: ...
     def __len__(self) -> int: ...
     def profile(self) -> dict[str, int]: ...
-
-
-def open_corpus(cfg: DataFields, *, task: str | None = None) -> Corpus:
-    """The corpus of the options, prepared first if need be. task: that it must hold, if not cfg.task; empty: any."""
-    return corpora.fetch(
-        cfg.task if task is None else task, cfg.corpus, cfg.source, cfg.work_dir,
-        format=cfg.format, dtype=cfg.dtype, detector=cfg.detector,
-        size=cfg.corpus_size, seed=cfg.corpus_seed, difficulty=cfg.difficulty,
-    )  # fmt: skip
-
-
-def prepare_corpus(cfg: PrepareConfig) -> Corpus:
-    """The corpus that `prepare` makes: in `out`, or under work_dir like any other verb's."""
-    if cfg.out:
-        return corpora.prepare(cfg.format, cfg.source, cfg.out, dtype=cfg.dtype, detector=cfg.detector)
-    return open_corpus(cfg, task="" if cfg.format else cfg.task)
 
 
 def reads_tags(spec: ModelSpec, cfg: ModelFields) -> bool:

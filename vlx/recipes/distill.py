@@ -21,7 +21,7 @@ from vlx.models.student import HiddenProjection, student_from
 from vlx.objectives import Objective, distillation
 from vlx.recipes.build import check_task, new_task_model, task_preprocessing
 from vlx.recipes.cached_logits import cached_teacher_logits
-from vlx.recipes.data import open_corpus
+from vlx.recipes.corpus import open_corpus
 from vlx.recipes.finetune import finetune, supervised_objective, train
 from vlx.recipes.publish import Result, finish, publish_task_model, read_result
 from vlx.recipes.requirements import check_distill, load_method

@@ -12,14 +12,15 @@ from vlx import checkpoints, tasks
 from vlx.checkpoints import Loaded
 from vlx.config import PredictConfig
 from vlx.corpora import Corpus, Example
-from vlx.corpora.formats import npz
+from vlx.corpora.formats.features import npz
 from vlx.errors import ConfigError
 from vlx.inputs.dataset import TaskDataset
 from vlx.inputs.regions import InMemoryRegions
 from vlx.models.spec import load_spec
 from vlx.objectives.supervised import logits_of
 from vlx.recipes.build import check_task
-from vlx.recipes.data import image_input, open_corpus
+from vlx.recipes.corpus import open_corpus
+from vlx.recipes.data import image_input
 from vlx.tasks.base import Task
 
 

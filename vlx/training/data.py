@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class TrainingData(Protocol):
-    """Examples in batches. A batch has input_ids, one row an example, and text_mask or layout."""
+    """Examples in batches. A batch has input_ids, one row an example, and text_mask or packing."""
 
     @property
     def name(self) -> str: ...

@@ -297,6 +297,6 @@ def best_file(folder: Path, step: int) -> Path:
 
 
 def padding_share(batches: Sequence[Batch]) -> float:
-    """Return the share of positions that hold no token and no region; without a layout, of the tokens' positions."""
-    masks = [batch["layout"] >= 0 if "layout" in batch else batch["text_mask"] for batch in batches]
+    """Return the share of positions that hold no token and no region; without a packing, of the tokens' positions."""
+    masks = [batch["packing"] >= 0 if "packing" in batch else batch["text_mask"] for batch in batches]
     return 1 - sum(int(mask.sum()) for mask in masks) / sum(mask.numel() for mask in masks)

@@ -44,7 +44,7 @@ def outcome(format: str, source: Path) -> str:
 @pytest.fixture
 def source(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, Path, Path]:
     """Format, folder and the file to damage."""
-    monkeypatch.setattr(writer, "sync", lambda path: None)  # hundreds of corpora that nobody keeps
+    monkeypatch.setattr(writer, "flush", lambda path: None)  # hundreds of corpora that nobody keeps
     write, name = SOURCES[request.param]
     return request.param, write(tmp_path / "official"), tmp_path / "official" / name
 

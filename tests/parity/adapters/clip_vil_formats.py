@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tests.parity.adapters.numbers import close
 from vlx.corpora import pixels
-from vlx.corpora.formats.lxmert import convert_answer, pretraining_answers
+from vlx.corpora.formats.annotations.lxmert import convert_answer, pretraining_answers
 
 
 def check(case: Path) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from vlx.checkpoints.lxmert import export_lxmert, load_lxmert, load_lxmert_pretraining
 
 from tests.parity.adapters.numbers import close
-from vlx.corpora.formats.lxmert import convert_answer, pretraining_answers
+from vlx.corpora.formats.annotations.lxmert import convert_answer, pretraining_answers
 from vlx.models.layers import Output
 from vlx.models.lxmert import HEADS
 from vlx.objectives import cross_entropy, soft_target_bce

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from tests.parity.adapters.numbers import close
 from vlx import corpora
-from vlx.corpora.formats import lxmert, lxmert_tsv
+from vlx.corpora.formats.annotations import lxmert
+from vlx.corpora.formats.features import lxmert_tsv
 from vlx.errors import CorpusError
 from vlx.tokenization import WordPiece
 
@@ -46,10 +47,10 @@ def check_regions(case: Path) -> None:
     (path,) = case.glob("*.tsv")
     images = json.loads((case / "expected.json").read_text())["images"]
     rows, arrays = list(lxmert_tsv.regions(path)), load_file(case / "expected.safetensors")
-    scalars = [{"img_id": row.image_id, "img_w": row.size[0], "img_h": row.size[1]} for row in rows]
+    scalars = [{"img_id": row.image_id, "img_w": row.image_size[0], "img_h": row.image_size[1]} for row in rows]
     assert [scalar | {"num_boxes": len(row.boxes)} for scalar, row in zip(scalars, rows, strict=True)] == images
     for row in rows:
-        scale = torch.tensor([*row.size, *row.size])
+        scale = torch.tensor([*row.image_size, *row.image_size])
         boxes = arrays.pop(f"{row.image_id}.boxes") / scale
         close(torch.from_numpy(row.boxes), boxes.clip(0, 1), f"boxes of {row.image_id}")
         for key, values in {**row.fields, "features": row.features}.items():

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from vlx import corpora
 from vlx.corpora.answers import get_score, normalize_word
-from vlx.corpora.formats.vle import SPLITS
+from vlx.corpora.formats.annotations.vle import SPLITS
 from vlx.models.vle import image_processor
 
 
@@ -30,7 +30,7 @@ def check_arrow(case: Path) -> None:
         assert written.answers("vqa") == official.answers("vqa") == table
         pictures = {path.stem.rsplit("_", 1)[1].lstrip("0"): path for path in (case / "raw").rglob("*.jpg")}
         for name in written.image_ids():
-            assert written.picture(name) == pictures[name].read_bytes()
+            assert written.image_bytes(name) == pictures[name].read_bytes()
         rows = {split: list(written.examples("vqa", split)) for split in written.splits("vqa")}
         for split, found in rows.items():
             check_split(found, readable[SPLITS[split]]["rows"], table)

@@ -9,7 +9,8 @@ from torch import Tensor
 from vlx.checkpoints.report import LoadReport, load_weights
 from vlx.checkpoints.weights import modern_name, read_weights
 from vlx.errors import CheckpointError
-from vlx.models.vilbert import Vilbert, VilbertConfig
+from vlx.models.vilbert import Vilbert
+from vlx.models.vilbert_config import VilbertConfig
 from vlx.models.vilbert_heads import HEADS
 
 IS_FOLDER = False
