@@ -58,7 +58,7 @@ Scores = dict[str, dict[int, float]]  # arm -> seed -> test accuracy
 
 
 def write_easy_vqa(folder: Path) -> Path:
-    """Write the package's images and questions in the form of docs/bring-your-own.md, with the package's test split."""
+    """Write the package's images and questions in the form of docs/data.md, with the package's test split."""
     import easy_vqa
 
     splits = {

@@ -250,8 +250,9 @@ def test_the_first_step_with_and_without_correction_of_bias(name: str, moved: fl
     assert before - layer.weight.item() == pytest.approx(0.01 * moved, rel=1e-4)
 
 
-def test_the_readme_has_a_row_for_every_preset_and_task(root: Path) -> None:
-    table = (root / "README.md").read_text(encoding="utf-8").partition("## Published settings")[2].partition("\n## ")[0]
+def test_the_page_of_published_settings_has_a_row_for_every_preset_and_task(root: Path) -> None:
+    page = (root / "docs" / "published.md").read_text(encoding="utf-8")
+    table = page.partition("## Commands")[2].partition("\n## ")[0]
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("| ")][
         1:
     ]

@@ -1,11 +1,10 @@
-"""The project holds to its own rules: one set of pins, declared options, floors, sizes, a README that works."""
+"""The project holds to its own rules: one set of pins, declared options, floors, sizes."""
 
 import ast
 import dataclasses
 import importlib
 import os
 import re
-import shlex
 import shutil
 import socket
 import sqlite3
@@ -220,37 +219,6 @@ def test_nothing_names_a_folder_of_one_machine() -> None:
         text = path.read_text(encoding="utf-8", errors="ignore") if path.is_file() else ""
         found += [f"{name}: {match.group()}" for match in MACHINE_PATH.finditer(text)]
     assert found == []
-
-
-def readme_commands() -> list[list[str]]:
-    """The shell commands of the README, as words, without comments and what activates the environment."""
-    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
-    lines = [shlex.split(line, comments=True) for block in blocks for line in block.splitlines()]
-    return [line for line in lines if line]
-
-
-def test_readme_make_commands_are_targets() -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
-    targets |= set(config.VERBS)  # one rule for all of them
-    asked = {words[1] for words in readme_commands() if words[0] == "make"}
-    assert asked <= targets
-    assert {"distill", "test", "ui"} <= asked
-
-
-def test_readme_mlflow_commands_name_entry_points_and_options() -> None:
-    projects = [words for words in readme_commands() if words[0].endswith("mlflow") and words[1] == "run"]
-    assert any("--env-manager" not in words for words in projects)
-    for words in projects:
-        verb = words[words.index("-e") + 1]
-        given = [words[at + 1] for at, word in enumerate(words) if word == "-P"]
-        config.parse(config.VERBS[verb], [f"--{pair}" for pair in given])
-
-
-def test_readme_scripts_exist_and_take_the_options() -> None:
-    for words in readme_commands():
-        if len(words) > 1 and words[1].startswith("entrypoints/"):
-            assert (ROOT / words[1]).is_file()
-            config.parse(config.VERBS[Path(words[1]).stem], [word for word in words[2:] if word != "--help"])
 
 
 def test_tests_cannot_reach_the_network() -> None:
