@@ -14,6 +14,9 @@ import pytest
 
 from vlx import config, corpora
 from vlx.corpora import Example, validate
+from vlx.models.spec import load_spec
+from vlx.recipes.requirements import features, load_method, method_needs
+from vlx.registry import ARCHITECTURES, METHODS
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -205,3 +208,22 @@ def test_the_four_examples_of_extend_distil_together(tmp_path: Path) -> None:
     assert "registered as vlx-memes-student, version 1" in run.stdout
     (result,) = tmp_path.glob("outputs/runs/distill-memes-*/result.json")
     assert json.loads(read(result))["scores"].keys() == {"accuracy", "harmful_recall"}
+
+
+def test_the_table_of_methods_is_what_the_specs_say() -> None:
+    rows = re.findall(
+        r"^\| (`\w+`(?:, `\w+`)*) \| (.+?) \| (yes|no) \| (yes|no) \|$", read(ROOT / "docs" / "distillation.md"), re.M
+    )
+    table = {
+        name: (set(re.findall(r"`(\w+)`", methods)), reptile, width)
+        for names, methods, reptile, width in rows
+        for name in re.findall(r"`(\w+)`", names)
+    }
+    specs = {name: load_spec(name) for name, entry in ARCHITECTURES.items() if "distill" in entry.verbs}
+    assert table == {
+        name: (
+            {method for method in METHODS if method_needs(load_method(method)) <= features(spec)},
+            *("yes" if need in spec.capabilities else "no" for need in ("reptile", "student_width")),
+        )
+        for name, spec in specs.items()
+    }
