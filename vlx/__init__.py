@@ -28,7 +28,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 # After `import vlx`, AutoModel.from_pretrained(folder) knows vlx's models; vlx.models waits for AutoModel's import.
-after_import("transformers.models.auto.modeling_auto", lambda: import_module("vlx.models.auto"))
+after_import("transformers.models.auto.modeling_auto", lambda: import_module("vlx.models"))
 
 
 def __getattr__(name: str) -> Any:
