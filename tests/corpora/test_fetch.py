@@ -8,7 +8,7 @@ import pytest
 
 from tests.corpora.files import names_of, nlvr2_rows, png, write_nlvr, write_nlvr2, write_tar
 from vlx import corpora
-from vlx.corpora import formats, scenes
+from vlx.corpora import scenes
 from vlx.errors import CorpusError
 
 SMALL = {"size": 20, "seed": 0, "difficulty": "normal"}
@@ -105,14 +105,3 @@ def test_a_source_that_is_not_there_is_one_line() -> None:
     with pytest.raises(CorpusError, match="nowhere"):
         fetch(source="nowhere")
     assert not Path("outputs").exists()
-
-
-def test_every_format_is_in_the_registry() -> None:
-    assert set(formats.FORMATS) == set(corpora.FORMATS) >= {"nlvr2", "nlvr", "lxmert-vqa"}
-
-
-def test_formats_that_number_other_images_are_prepared_apart(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match="format vqa.gqa: COCO and Visual Genome number images differently"):
-        formats.prepare("vqa+gqa", tmp_path, tmp_path / "corpus")
-    with pytest.raises(CorpusError, match="found no"):
-        formats.prepare("vqa+refcoco+", tmp_path, tmp_path / "corpus")
