@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+IOU_THRESHOLD = 0.5  # a predicted box above it is correct; a region below it is no target
 SMALLEST_UNION = 1e-12  # avoids 0 / 0 of two boxes without area
 
 

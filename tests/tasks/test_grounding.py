@@ -9,8 +9,8 @@ import torch
 from datasets import Dataset
 
 from vlx import tasks
+from vlx.boxes import iou
 from vlx.errors import SubmissionError
-from vlx.tasks.metrics.grounding import box_iou
 from vlx.tokenization import WordPiece
 
 LEFT, RIGHT, ALL = (0.0, 0.0, 0.5, 1.0), (0.5, 0.0, 1.0, 1.0), (0.0, 0.0, 1.0, 1.0)
@@ -31,7 +31,7 @@ def examples(boxes: list[list[tuple[float, ...]]], labels: list[int]) -> Dataset
 
 
 def test_overlap_is_intersection_over_union() -> None:
-    overlap = box_iou(torch.tensor([[LEFT, (0.0, 0.0, 0.0, 0.0)]]), torch.tensor([[LEFT, RIGHT, ALL]]))
+    overlap = iou(torch.tensor([[LEFT, (0.0, 0.0, 0.0, 0.0)]]), torch.tensor([[LEFT, RIGHT, ALL]]))
     assert overlap.tolist() == [[[1.0, 0.0, 0.5], [0.0, 0.0, 0.0]]]
 
 

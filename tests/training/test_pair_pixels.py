@@ -76,7 +76,7 @@ def test_kept_places_are_different_ones_of_the_examples_own_draw_and_all_equally
 def test_a_picture_is_decoded_once(canvases: Canvases) -> None:
     images, side = toy_images(canvases)[:1] * 3, Pixels(canvases, factor=0)
     first = side.batch(images, [])["pixels"]
-    canvases.corpus.picture = None  # asked again, it would fail
+    canvases.corpus.image_bytes = None  # asked again, it would fail
     assert torch.equal(side.batch(images, [])["pixels"], first)
 
 

@@ -12,6 +12,7 @@ import torch
 from datasets import Dataset, concatenate_datasets
 from torch import Tensor
 
+from vlx.boxes import IOU_THRESHOLD, iou
 from vlx.corpora import Corpus
 from vlx.errors import CorpusError
 from vlx.inputs.hard_negatives import hard_negatives
@@ -19,7 +20,6 @@ from vlx.inputs.image_input import Batch, ImageInput
 from vlx.inputs.packing import joint_packing
 from vlx.inputs.text import broadcast_pairs, label_tensors, text_tensors
 from vlx.tasks.base import Encoded, ImageGroups, Task
-from vlx.tasks.metrics.grounding import IOU_THRESHOLD, box_iou
 from vlx.tokenization import WordPiece
 
 NO_BOX = (0.0, 0.0, 0.0, 0.0)
@@ -146,8 +146,8 @@ def grounding_targets(rows: Sequence[Encoded], regions: Tensor) -> Batch:
     """targets [B,R]: IoU of each region with the labeled box, 0 below one half; candidates [B,C,4] if there are any,
     with boxes without area as padding."""
     boxes = torch.tensor([row.box for row in rows])[:, None]
-    iou = box_iou(boxes, regions)[:, 0]
-    batch = {"targets": iou.masked_fill(iou < IOU_THRESHOLD, 0.0)}
+    overlap = iou(boxes, regions)[:, 0]
+    batch = {"targets": overlap.masked_fill(overlap < IOU_THRESHOLD, 0.0)}
     width = max(len(row.candidates) for row in rows)
     if width:
         padded = [row.candidates + (NO_BOX,) * (width - len(row.candidates)) for row in rows]

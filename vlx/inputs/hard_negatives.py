@@ -13,10 +13,10 @@ CHUNK = 256  # images compared with all others at a time
 
 
 def hard_negatives(corpus: Corpus, names: Sequence[str], extras: Sequence[str], count: int) -> list[list[int]]:
-    """For every image the indices of the `count` most similar ones: those that the source lists (`near` in an
+    """For every image the indices of the `count` most similar ones: those that the source lists (`hard_negatives` in an
     example's extra), or else the nearest by their mean region."""
     index_of = {name: index for index, name in enumerate(names)}
-    lists = [json.loads(extra or "{}").get("near") for extra in extras]
+    lists = [json.loads(extra or "{}").get("hard_negatives") for extra in extras]
     if any(lists):
         return [[index_of[name] for name in row or () if name in index_of][:count] for row in lists]
     means = torch.from_numpy(np.stack([corpus.regions(name)[0].mean(0, dtype=np.float32) for name in names]))

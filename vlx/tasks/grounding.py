@@ -13,11 +13,11 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
+from vlx.boxes import IOU_THRESHOLD, iou
 from vlx.errors import SubmissionError
 from vlx.models.heads import Head
 from vlx.objectives.supervised import Batch, TaskLoss, soft_target_bce
 from vlx.tasks.base import Encoded, PredictionColumns, Splits, Task
-from vlx.tasks.metrics.grounding import IOU_THRESHOLD, box_iou
 from vlx.tasks.submissions import answers_by_example, read_entries
 from vlx.tasks.texts import TagLookup, encode_texts
 from vlx.tokenization import WordPiece
@@ -74,7 +74,7 @@ class GroundingTask(Task):
         """Whether the predicted box overlaps the target by more than half, [examples]."""
         targets = torch.tensor(self.target_boxes(examples))
         predictions = torch.from_numpy(np.asarray(probabilities[:, :4], np.float32))
-        return (box_iou(targets[:, None], predictions[:, None])[:, 0, 0] > IOU_THRESHOLD).numpy()
+        return (iou(targets[:, None], predictions[:, None])[:, 0, 0] > IOU_THRESHOLD).numpy()
 
     def target_boxes(self, examples: Dataset) -> list[list[float]]:
         rows = zip(examples["boxes"], examples["label"], strict=True)
@@ -142,7 +142,7 @@ class CandidateGroundingTask(GroundingTask):
         """A candidate has the score of the region that covers it best; candidates of padding, without area, have 0."""
         candidates = batch["candidates"]
         regions = batch["boxes"][:, 0]  # [B,1,R,4] -> [B,R,4]
-        scores = logits.gather(1, box_iou(candidates, regions).argmax(2))  # [B,C]
+        scores = logits.gather(1, iou(candidates, regions).argmax(2))  # [B,C]
         real = (candidates[..., 2:] > candidates[..., :2]).all(-1)
         return scores.masked_fill(~real, torch.finfo(scores.dtype).min).softmax(1)
 
