@@ -8,12 +8,10 @@ from vlx.import_hook import after_import
 
 __version__ = "0.1.0"
 
-# The public API (vlx.api), imported when it is first used. The others are submodules, also imported then.
-API = (
-    "corpus", "embedding", "evaluate", "fit", "kd", "load", "mkd", "model", "pkd", "run", "student", "supervised",
-    "task", "tinybert",
-)  # fmt: skip
-MODULES = ("checkpoints", "corpora", "models", "objectives", "recipes", "tasks", "tracking")
+# The public API is imported when it is first used: functions of vlx.api, one function for each distillation method of
+# the registry, such as vlx.kd, and submodules.
+API = ("corpus", "evaluate", "fit", "load", "model", "run", "student", "supervised", "task")
+MODULES = ("checkpoints", "corpora", "errors", "models", "objectives", "recipes", "tasks", "tracking")
 
 # Offline and quiet unless the user says otherwise (set before mlflow, torch or transformers are imported).
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -31,13 +29,21 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 after_import("transformers.models.auto.modeling_auto", lambda: import_module("vlx.models"))
 
 
+def method_names() -> tuple[str, ...]:
+    """The distillation methods of the registry."""
+    return tuple(import_module("vlx.registry").METHODS)
+
+
 def __getattr__(name: str) -> Any:
     if name in API:
         return getattr(import_module("vlx.api"), name)
     if name in MODULES:
         return import_module(f"vlx.{name}")
-    raise AttributeError(f"vlx has no {name}; its public names are {', '.join((*API, *MODULES))}.")
+    methods = method_names()
+    if name in methods:
+        return import_module("vlx.api").distillation_method(name)
+    raise AttributeError(f"vlx has no {name}; its public names are {', '.join((*API, *methods, *MODULES))}.")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *API, *MODULES})
+    return sorted({*globals(), *API, *method_names(), *MODULES})

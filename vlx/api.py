@@ -5,7 +5,7 @@ A model is a `Loaded`: the network, its tokenizer and its preprocessing.
 
 import dataclasses
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -13,34 +13,44 @@ from typing import Any, cast
 
 from vlx import checkpoints, tasks, tracking, workspace
 from vlx.checkpoints import Loaded
-from vlx.config import FinetuneConfig
+from vlx.config import Config, FinetuneConfig, ModelFields, PixelFields, TrainFields
 from vlx.corpora import Corpus
+from vlx.errors import ConfigError, TrainingError, did_you_mean
 from vlx.evaluation.compare import validator
 from vlx.evaluation.predict import predict
 from vlx.inputs.dataset import TaskDataset, TaskDatasets, open_task_dataset
 from vlx.models.student import student_from
 from vlx.objectives import Objective, distillation
-from vlx.recipes.build import new_task_model
+from vlx.recipes.build import check_task, initial_task_model
 from vlx.recipes.corpus import fetch_corpus
 from vlx.recipes.data import image_input
 from vlx.recipes.finetune import supervised_objective
-from vlx.recipes.requirements import check_task, load_method, method_needs, require, training_task
+from vlx.recipes.requirements import check_finetune, check_method, load_method, training_task
 from vlx.tasks.base import Task
+from vlx.training.distributed import training_device
 from vlx.training.loop import Best
 from vlx.training.loop import fit as fit_loop
+
+ARCHITECTURE_OPTIONS = {spec.name for group in (ModelFields, PixelFields) for spec in dataclasses.fields(group)}
+MODEL_OPTIONS = sorted(ARCHITECTURE_OPTIONS - {"model"} | {"load_qa_head", "seed", "weights"})
+TRAINING_OPTIONS = (
+    "accumulation", "adam_eps", "batch_size", "checkpoint_every", "eval_every", "log_every", "max_grad_norm",
+    "optimizer", "patience", "precision", "schedule", "seed", "warmup_ratio", "warmup_steps", "weight_decay",
+)  # fmt: skip
 
 current_run: ContextVar[tracking.Run | None] = ContextVar("current_run", default=None)
 
 
 def corpus(
-    path: str = "synthetic", *, task: str = "", source: str = "", format: str = "", detector: str = "",
+    path: str | Path = "synthetic", *, task: str = "", source: str | Path = "", format: str = "", detector: str = "",
     size: int = 20_000, seed: int = 0, difficulty: str = "normal", work_dir: str | Path = "outputs",
 ) -> Corpus:  # fmt: skip
     """A corpus: synthetic, the folder of a prepared one, or prepared from the official files in `source`. It is kept
     under work_dir. task: that it must hold; size, seed, difficulty: of the synthetic corpus. Raises CorpusError."""
     return fetch_corpus(
-        task, path, source, work_dir, format=format, detector=detector, size=size, seed=seed, difficulty=difficulty
-    )
+        task, str(path), str(source), work_dir,
+        format=format, detector=detector, size=size, seed=seed, difficulty=difficulty,
+    )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,10 +62,12 @@ class TaskOfCorpus:
     def datasets(
         self, corpus: Corpus, *, like: Loaded, train_examples: int = 0, limit: int = 0, num_images: int = 1_000
     ) -> TaskDatasets:
-        """Training, validation and test split as the model `like` reads them. train_examples, limit: maximum examples
-        of training, of every split; num_images: of retrieval's validation and test; 0: all."""
+        """Training, validation and test split as the model `like` reads them, with its answers. train_examples, limit:
+        maximum examples of training, of every split; num_images: of retrieval's validation and test; 0: all. Raises
+        CheckpointError if the model is another task's."""
+        check_task(like, self.task, corpus)
         preprocessing = like.preprocessing
-        splits = self.task.splits
+        task = self.task.with_answers(preprocessing.answers or self.task.answers)
 
         def opened(name: str, task: Task, limit: int) -> TaskDataset:
             return open_task_dataset(
@@ -65,9 +77,9 @@ class TaskOfCorpus:
             )  # fmt: skip
 
         return TaskDatasets(
-            opened(splits.train, training_task(like.spec, self.task), train_examples or limit),
-            opened(splits.validation, self.task, limit),
-            opened(splits.test, self.task, limit),
+            opened(task.splits.train, training_task(like.spec, task), train_examples or limit),
+            opened(task.splits.validation, task, limit),
+            opened(task.splits.test, task, limit),
         )
 
 
@@ -82,11 +94,12 @@ def load(uri: str | Path) -> Loaded:
 
 
 def model(architecture: str, task: TaskOfCorpus, corpus: Corpus, **options: Any) -> Loaded:
-    """A new model. options: those of finetune, such as layers, hidden_size or seed. Raises ConfigError."""
+    """A model to train. options: of MODEL_OPTIONS, such as layers, hidden_size, weights or seed, with the defaults of
+    finetune. Raises ConfigError or CheckpointError."""
+    check_names(options, MODEL_OPTIONS, function="model")
     cfg = FinetuneConfig(model=architecture, task=task.task.name, **options)
-    loaded = new_task_model(cfg, task.task, corpus)
-    check_task(task.task, loaded.spec, verb="finetune")
-    return loaded
+    check_finetune(cfg)
+    return initial_task_model(cfg, task.task, corpus)
 
 
 def student(teacher: Loaded, *, layers: int, init: str = "first", hidden_size: int = 0, seed: int = 0) -> Loaded:
@@ -101,17 +114,18 @@ def supervised(model: Loaded, task: TaskOfCorpus) -> Objective:
 
 
 def distillation_method(name: str) -> Callable[..., Objective]:
-    """The public function of a distillation method."""
+    """The public function of a distillation method of the registry."""
 
     def objective(
         teacher: Loaded, task: TaskOfCorpus, *, alpha: float = 0.9, temperature: float = 2.0, beta: float = 0.0
     ) -> Objective:
         method = load_method(name)
-        require(teacher.spec, method_needs(method), subject=f"method={name}", verb="distill")
+        check_method(method, task.task, teacher.spec)
+        network: Any = teacher.model
+        network.to(training_device())
         if teacher.spec.dual_encoder and method.contrastive:
-            return method.contrastive(teacher.model, alpha=alpha, temperature=temperature)
-        loss = task.task.loss
-        return distillation(method, teacher.model, loss, alpha=alpha, temperature=temperature, beta=beta)
+            return method.contrastive(network, alpha=alpha, temperature=temperature)
+        return distillation(method, network, task.task.loss, alpha=alpha, temperature=temperature, beta=beta)
 
     objective.__name__ = name
     objective.__doc__ = (
@@ -121,53 +135,67 @@ def distillation_method(name: str) -> Callable[..., Objective]:
     return objective
 
 
-kd = distillation_method("kd")
-pkd = distillation_method("pkd")
-tinybert = distillation_method("tinybert")
-mkd = distillation_method("mkd")
-embedding = distillation_method("embedding")
-
-
 def fit(
     model: Loaded, objective: Objective, train: TaskDataset, validation: TaskDataset, *, steps: int, lr: float,
-    folder: str | Path | None = None, **options: Any,
+    **options: Any,
 ) -> Best:  # fmt: skip
-    """Train in place and leave the weights of the best validation step. Inside `with vlx.run(...)` metrics are logged
-    to MLflow and checkpoints are kept in the run's folder; else nothing is kept, unless a folder is given.
+    """Train in place and leave the weights of the best validation step. Inside `with vlx.run(...)`, one model a run,
+    options and metrics are logged to MLflow and checkpoints are kept in the run's folder; else nothing is kept.
 
-    options: further training options of finetune. Raises ConfigError or TrainingError.
+    options: of TRAINING_OPTIONS, with the defaults of finetune. Raises ConfigError or TrainingError.
     """
+    check_names(options, TRAINING_OPTIONS, function="fit")
     defaults: dict[str, Any] = {"warmup_steps": min(100, steps // 10), "eval_every": max(1, min(250, steps // 4))}
-    cfg = FinetuneConfig(model=model.spec.name, task=validation.task.name, steps=steps, lr=lr, **(defaults | options))
-    run = current_run.get()
-    with tempfile.TemporaryDirectory() as temporary:
-        place = Path(folder or (run.folder / "training" if run else temporary))
-        log = run or cast(tracking.Run, tracking.UntrackedRun(place))
+    cfg = TrainFields(steps=steps, lr=lr, **(defaults | options))
+    with training_run() as log:
+        folder = log.folder / "training"
+        if folder.exists():
+            raise TrainingError(f"{folder}: a model was trained in this run; open another vlx.run for the next one.")
+        log.log_options({name: getattr(cfg, name) for name in ("steps", "lr", *TRAINING_OPTIONS)})
         return fit_loop(
             model.model, objective, train, validator(validation), cfg, log,
-            folder=place, title="training", metric=validation.task.metric,
+            folder=folder, title="training", metric=validation.task.metric,
         )  # fmt: skip
 
 
 def evaluate(model: Loaded, dataset: TaskDataset) -> dict[str, float]:
-    """The task's official scores on a split."""
+    """The task's official scores on a split; empty if its labels are not published."""
+    if not dataset.task.is_labeled(dataset.examples):
+        return {}
     scores = dataset.task.score(dataset.examples, predict(model.model, dataset))
-    if (run := current_run.get()) is not None:
-        run.log_metrics({f"{dataset.name}/{name}": value for name, value in scores.items()}, step=0)
+    if (log := current_run.get()) is not None:
+        log.log_metrics({f"{dataset.name}/{name}": value for name, value in scores.items()}, step=0)
     return scores
 
 
 @contextmanager
 def run(name: str, *, description: str = "", work_dir: str | Path = "outputs") -> Iterator[tracking.Run]:
     """A run of MLflow around the block; `fit` and `evaluate` log to it."""
-    cfg = FinetuneConfig(description=description, work_dir=str(work_dir))
     stem = f"notebook-{workspace.options_hash({'name': name})}"
     with (
         workspace.run_folder(Path(work_dir) / "runs", stem, resume=False) as folder,
-        tracking.run(cfg, name=name, folder=folder, description=description) as tracked,
+        tracking.run(Config(), name=name, folder=folder, description=description) as tracked,
     ):
         token = current_run.set(tracked)
         try:
             yield tracked
         finally:
             current_run.reset(token)
+
+
+@contextmanager
+def training_run() -> Iterator[tracking.Run]:
+    """The run around the block, or one that logs nothing, in a folder that is removed."""
+    if (tracked := current_run.get()) is not None:
+        yield tracked
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield cast(tracking.Run, tracking.UntrackedRun(Path(folder)))
+
+
+def check_names(options: Mapping[str, Any], names: Sequence[str], *, function: str) -> None:
+    """Raises ConfigError if an option is not one of the names."""
+    for name in options:
+        if name not in names:
+            close = did_you_mean(name, names) or f" Expected some of {', '.join(names)}."
+            raise ConfigError(f"{function}: no option {name}.{close}")

@@ -49,8 +49,8 @@ def grid_of(model: torch.nn.Module) -> Detect:
     """Every cell of the last feature map is a region."""
     edges = np.arange(CELLS) / CELLS
     left, top = np.meshgrid(edges, edges)
-    sides = [left, top, left + 1 / CELLS, top + 1 / CELLS]  # row by row
-    boxes = np.stack([side.ravel() for side in sides], 1).astype(np.float32).clip(0, 1)
+    corners = [left, top, left + 1 / CELLS, top + 1 / CELLS]  # x1 y1 x2 y2, row by row
+    boxes = np.stack([coordinate.ravel() for coordinate in corners], 1).astype(np.float32).clip(0, 1)
 
     @torch.inference_mode()
     def detect(image: Image.Image) -> tuple[np.ndarray, np.ndarray]:

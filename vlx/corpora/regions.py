@@ -103,8 +103,8 @@ def describe(crop: np.ndarray, mask: np.ndarray) -> np.ndarray:
     steps = np.arange(GRID)
     grid = np.concatenate([crop * shape * np.float32(1 / 255), shape], 2)  # [h,w,4] -> [GRID,GRID,4]
     for axis in (0, 1):  # average over cells; where a side is shorter than GRID, pixels repeat
-        side = mask.shape[axis]
-        first = steps * side // GRID
-        counts = np.maximum((steps + 1) * side // GRID - first, 1).astype(np.float32)
+        length = mask.shape[axis]
+        first = steps * length // GRID
+        counts = np.maximum((steps + 1) * length // GRID - first, 1).astype(np.float32)
         grid = np.add.reduceat(grid, first, axis) / (counts[:, None, None] if axis == 0 else counts[:, None])
     return np.concatenate([crop[mask].mean(0) / 255, [mask.mean()], grid.ravel()]).astype(np.float32)

@@ -210,7 +210,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         sizes = dict(manifest["files"])
     for name, expected in sizes.items():
         file = folder / name
-        found = f"{file.stat().st_size:,} bytes" if file.is_file() else "nothing"
-        if found != f"{expected:,} bytes":
-            raise CorpusError(f"{file}: found {found}, expected {expected:,} bytes. Prepare the corpus again.")
+        actual = f"{file.stat().st_size:,} bytes" if file.is_file() else "nothing"
+        if actual != f"{expected:,} bytes":
+            raise CorpusError(f"{file}: found {actual}, expected {expected:,} bytes. Prepare the corpus again.")
     return manifest

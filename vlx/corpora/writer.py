@@ -212,8 +212,8 @@ def compact(values: np.ndarray, dtype: str) -> np.ndarray:
 def check_regions(where: str, features: np.ndarray, boxes: np.ndarray, region_dim: int) -> None:
     """Refuses no regions, other shapes, and boxes outside the image."""
     if features.shape != (len(boxes), region_dim) or boxes.shape != (len(boxes), 4) or not len(boxes):
-        found = f"features {list(features.shape)} and boxes {list(boxes.shape)}"
-        raise CorpusError(f"{where}: {found}, expected [R,{region_dim}] and [R,4] with R > 0. Check the source.")
+        shapes = f"features {list(features.shape)} and boxes {list(boxes.shape)}"
+        raise CorpusError(f"{where}: {shapes}, expected [R,{region_dim}] and [R,4] with R > 0. Check the source.")
     if not ((boxes >= 0) & (boxes <= 1)).all() or not (boxes[:, :2] <= boxes[:, 2:]).all():
         raise CorpusError(f"{where}: a box is not x1 <= x2, y1 <= y2 within 0..1. Check the source.")
 

@@ -142,6 +142,12 @@ def start_from(cfg: FinetuneConfig, task: Task, corpus: Corpus) -> Loaded:
     return dataclasses.replace(loaded, model=model)
 
 
+def initial_task_model(cfg: FinetuneConfig, task: Task, corpus: Corpus) -> Loaded:
+    """The model that fine-tuning starts from: of the given weights, or new."""
+    start = start_from(cfg, task, corpus) if cfg.weights else new_task_model(cfg, task, corpus)
+    return dataclasses.replace(start, preprocessing=task_preprocessing(cfg, task, corpus))
+
+
 def load_qa_head(
     model: PreTrainedModel, pretrained: PreTrainedModel, table: Sequence[str], answers: Sequence[str]
 ) -> int:

@@ -1,7 +1,5 @@
 """Fine-tuning: one model, one task, labels."""
 
-import dataclasses
-
 from torch import nn
 
 from vlx import tracking
@@ -12,7 +10,7 @@ from vlx.inputs.dataset import TaskDatasets
 from vlx.models.spec import ModelSpec, load_spec
 from vlx.models.student import set_dropout
 from vlx.objectives import Objective, contrastive, supervised
-from vlx.recipes.build import new_task_model, parameter_groups, start_from, task_preprocessing
+from vlx.recipes.build import initial_task_model, parameter_groups
 from vlx.recipes.data import log_datasets, open_datasets
 from vlx.recipes.publish import Result, publish_task_model
 from vlx.tasks.base import Task
@@ -22,8 +20,7 @@ from vlx.training.reptile import Reptile
 
 def finetune(cfg: FinetuneConfig, task: Task, corpus: Corpus, run: tracking.Run, *, title: str) -> Result:
     """Train on labels, then publish the best step."""
-    start = start_from(cfg, task, corpus) if cfg.weights else new_task_model(cfg, task, corpus)
-    loaded = dataclasses.replace(start, preprocessing=task_preprocessing(cfg, task, corpus))
+    loaded = initial_task_model(cfg, task, corpus)
     datasets = open_datasets(corpus, task, loaded.wordpiece, loaded.preprocessing, cfg)
     log_datasets(run, datasets)
     objective = supervised_objective(load_spec(cfg.model), task)

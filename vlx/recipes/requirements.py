@@ -119,13 +119,7 @@ def check_distill(cfg: DistillConfig) -> None:
     method: DistillationMethod = registry.load(registry.METHODS, cfg.method, kind="method")
     check_options(cfg, spec, verb="distill")
     check_task(task, spec, verb="distill")
-    methods = ", ".join(name for name in registry.METHODS if features(spec) >= method_needs(load_method(name)))
-    hint = f", or one of method={methods}"
-    require(spec, method_needs(method), subject=f"method={cfg.method}", verb="distill", hint=hint)
-    if method.heads and task.head.kind not in method.heads:
-        fitting = [name for name in registry.METHODS if fits_head(load_method(name), task, spec)]
-        reason = f"a {task.head.kind} head has no text-only or image-only score" if method.needs else "not its head"
-        raise ConfigError(f"method={cfg.method}: task={task.name}: {reason}; expected method={' or '.join(fitting)}.")
+    check_method(method, task, spec)
     several = "," in cfg.teacher
     if several and not method.ensemble:
         names = [name for name in registry.METHODS if load_method(name).ensemble]
@@ -136,6 +130,17 @@ def check_distill(cfg: DistillConfig) -> None:
             raise ConfigError(f"reptile=true: moves one teacher, found {cfg.teacher.count(',') + 1}; give one.")
     if cfg.unlabeled and task.scores_all_pairs:
         raise ConfigError(f"unlabeled=true: every example of task={task.name} is labeled; expected unlabeled=false.")
+
+
+def check_method(method: DistillationMethod, task: Task, spec: ModelSpec) -> None:
+    """Raises ConfigError unless teacher and student of this architecture can be compared by the method."""
+    methods = ", ".join(name for name in registry.METHODS if features(spec) >= method_needs(load_method(name)))
+    hint = f", or one of method={methods}"
+    require(spec, method_needs(method), subject=f"method={method.name}", verb="distill", hint=hint)
+    if method.heads and task.head.kind not in method.heads:
+        fitting = [name for name in registry.METHODS if fits_head(load_method(name), task, spec)]
+        reason = f"a {task.head.kind} head has no text-only or image-only score" if method.needs else "not its head"
+        raise ConfigError(f"method={method.name}: task={task.name}: {reason}; expected method={' or '.join(fitting)}.")
 
 
 def load_method(name: str) -> DistillationMethod:

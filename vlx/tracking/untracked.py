@@ -2,13 +2,16 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 
 class UntrackedRun:
-    """What the training loop calls of a Run. folder: of checkpoints."""
+    """What vlx.api.fit and the training loop call of a Run. folder: of checkpoints."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+
+    def log_options(self, options: dict[str, Any]) -> None: ...
 
     def log_metrics(self, metrics: dict[str, float], *, step: int) -> None: ...
 

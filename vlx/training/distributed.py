@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 
 log = logging.getLogger("vlx")
 BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
@@ -31,3 +31,8 @@ def cpu_has_bf16() -> bool:
 def accelerator_for(precision: str) -> Accelerator:
     """Return accelerate's handle on devices, processes and precision."""
     return Accelerator(mixed_precision="bf16" if supported_precision(precision) == "bf16" else "no")
+
+
+def training_device() -> torch.device:
+    """Return the device on which this process trains."""
+    return PartialState().device

@@ -46,8 +46,8 @@ def load_json(path: Path, kind: type) -> Any:
     except (ValueError, RecursionError) as error:
         raise CorpusError(f"{path}: not JSON ({error}). Is the download complete?") from None
     if not isinstance(content, kind) or not content:
-        found = "nothing in it" if content == kind() else type(content).__name__
-        raise CorpusError(f"{path}: found {found}, expected a JSON {kind.__name__}. Is this the official file?")
+        actual = "nothing in it" if content == kind() else type(content).__name__
+        raise CorpusError(f"{path}: found {actual}, expected a JSON {kind.__name__}. Is this the official file?")
     return content
 
 

@@ -65,7 +65,11 @@ def readable_images(path: Path) -> set[str]:
     """The images' names of a JSON object: file of an image -> [height, width], in spite of the file's name."""
     content: Record = load_json(path, dict)
     for name, size in content.items():
-        if not isinstance(size, list) or len(size) != 2 or not all(type(side) is int and side > 0 for side in size):
+        if (
+            not isinstance(size, list)
+            or len(size) != 2
+            or not all(type(length) is int and length > 0 for length in size)
+        ):
             problem = f"{ascii(name)}: found {ascii(size)[:60]}, expected [height, width]"
             raise CorpusError(f"{path}: {problem}. Make it again.")
     return {Path(name).stem for name in content}

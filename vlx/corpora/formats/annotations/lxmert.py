@@ -21,7 +21,7 @@ from vlx.corpora.formats.folders import first_existing
 from vlx.corpora.formats.format import Files, Format, IdSpace
 from vlx.corpora.formats.labels import answer_table, binary_label, soft_labels
 from vlx.corpora.formats.records import Record, load_json, matched_field, objects, official_id, text_field, unique
-from vlx.corpora.formats.sources import IMAGES, add_images, find_images
+from vlx.corpora.formats.sources import IMAGES, REGIONS, add_images, find_images
 from vlx.corpora.store import Example
 from vlx.corpora.writer import CorpusWriter
 from vlx.errors import CorpusError
@@ -67,7 +67,7 @@ def find(folder: Path, annotations: AnnotationFiles) -> Files:
     if (home / "trainval_ans2label.json").is_file():
         files["inverse"] = home / "trainval_ans2label.json"
     names = [f"{name}_imgfeat" for name in annotations.region_folders]
-    region_roles = [f"regions {name}/" for name in names if (folder / name).is_dir()]
+    region_roles = [f"{REGIONS}{name}/" for name in names if (folder / name).is_dir()]
     prefixes = (*region_roles, IMAGES) if region_roles else ("",)
     return files | {role: path for role, path in find_images(folder).items() if role.startswith(prefixes)}
 

@@ -153,8 +153,8 @@ def vocabulary(ans2label: Path, label2ans: Path) -> tuple[dict[str, int], list[s
     answers = load_pickle(label2ans)
     for path, value, kind in ((ans2label, numbers, dict), (label2ans, answers, list)):
         if not isinstance(value, kind) or not value:
-            found = type(value).__name__ if value else "nothing in it"
-            raise CorpusError(f"{path}: {found}, expected a pickled {kind.__name__}. Is this the official file?")
+            actual = type(value).__name__ if value else "nothing in it"
+            raise CorpusError(f"{path}: {actual}, expected a pickled {kind.__name__}. Is this the official file?")
     return numbers, answer_table(answers, str(label2ans), numbers)
 
 

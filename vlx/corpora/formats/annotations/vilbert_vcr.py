@@ -124,13 +124,13 @@ def choice_texts(record: Record, key: str, names: Sequence[str], where: str) -> 
     choices = record.get(key)
     if not isinstance(choices, list) or len(choices) != NUM_CHOICES:
         raise CorpusError(f"{where}: {key} is {ascii(choices)[:60]}, expected {NUM_CHOICES} texts. Correct the line.")
-    return [as_text(words, names, f"{where}: {key}") for words in choices]
+    return [as_text(tokens, names, f"{where}: {key}") for tokens in choices]
 
 
-def as_text(words: Any, names: Sequence[str], where: str) -> str:
+def as_text(tokens: Any, names: Sequence[str], where: str) -> str:
     """A list of words and of lists of object indices -> text: [[0, 1], "look", "up"] -> [person1, dog2] look up."""
     parts = []
-    for word in words if isinstance(words, list) else [None]:
+    for word in tokens if isinstance(tokens, list) else [None]:
         if isinstance(word, list) and word and all(type(index) is int and 0 <= index < len(names) for index in word):
             parts.append(f"[{', '.join(f'{names[index]}{index + 1}' for index in word)}]")
         elif isinstance(word, str):

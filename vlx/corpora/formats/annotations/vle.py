@@ -91,8 +91,8 @@ def refuse_uneven_lists(lists: Mapping[str, list[Any]], has_answers: bool, where
     count = len(lists["questions"])
     for name, values in lists.items():
         if len(values) != count and (has_answers or name not in ANSWER_COLUMNS):
-            found = f"{len(values)} {name} for {count} questions"
-            raise CorpusError(f"{where}: {found}, expected as many. Make the file again.")
+            problem = f"{len(values)} {name} for {count} questions"
+            raise CorpusError(f"{where}: {problem}, expected as many. Make the file again.")
 
 
 def with_answers(row: Example, columns: Mapping[str, list[Any]], labels: Mapping[str, int], where: str) -> Example:

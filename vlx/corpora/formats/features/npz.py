@@ -51,9 +51,9 @@ def refuse_other_arrays(arrays: dict[str, np.ndarray], path: Path) -> None:
     are_numbers = all(array.dtype.kind in "fiu" for array in arrays.values())
     has_shapes = boxes.shape[1:] == (4,) and size.shape == (2,)
     if not (has_names and are_numbers and has_shapes and ((size >= 1) & (size < MAX_BYTES)).all()):
-        found = {name: f"{values.dtype}{list(values.shape)}" for name, values in arrays.items()}
+        shapes = {name: f"{values.dtype}{list(values.shape)}" for name, values in arrays.items()}
         expected = f"numbers: features [R,D], boxes [R,4], perhaps size [2] and {', '.join(FIELDS)}"
-        raise CorpusError(f"{path}: found {found}, expected {expected}. Save it again.")
+        raise CorpusError(f"{path}: found {shapes}, expected {expected}. Save it again.")
 
 
 def load(path: Path) -> Any:

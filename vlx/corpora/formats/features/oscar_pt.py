@@ -42,8 +42,8 @@ def load_dict(path: Path, shape: str) -> dict[Any, Any]:
         problem = "cut, or holds more than tensors; it was not run"
         raise CorpusError(f"{path}: {problem}. Expected a torch-saved dict, {shape}.") from None
     if not isinstance(content, dict) or not content:
-        found = "nothing in it" if content == {} else type(content).__name__
-        raise CorpusError(f"{path}: found {found}, expected a torch-saved dict, {shape}. Is the download complete?")
+        actual = "nothing in it" if content == {} else type(content).__name__
+        raise CorpusError(f"{path}: found {actual}, expected a torch-saved dict, {shape}. Is the download complete?")
     return content
 
 
@@ -61,8 +61,8 @@ def check_archive(path: Path) -> None:
 def split_tensor(rows: Any, where: str) -> tuple[np.ndarray, np.ndarray]:
     """The saved value of an image -> features [R,D], boxes [R,4] in 0..1."""
     if not isinstance(rows, Tensor) or rows.ndim != 2 or not rows.is_floating_point():
-        found = list(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__
-        raise CorpusError(f"{where}: found {found}, expected floats [R,D+6]. Check the feature file.")
+        actual = list(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__
+        raise CorpusError(f"{where}: found {actual}, expected floats [R,D+6]. Check the feature file.")
     if rows.numel() * rows.element_size() > rows.untyped_storage().nbytes():
         raise CorpusError(f"{where}: found {list(rows.shape)} in fewer bytes than that. Get the feature file again.")
     return split_array(rows.float().numpy(), where)

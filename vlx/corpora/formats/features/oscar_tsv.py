@@ -33,7 +33,7 @@ def regions(path: Path) -> Iterator[RegionRecord]:
 
 
 def features(path: Path) -> Iterator[RegionRecord]:
-    starts = index(path)
+    offsets = index(path)
     seen: set[str] = set()
     dim = 0
     offset = 0
@@ -42,12 +42,12 @@ def features(path: Path) -> Iterator[RegionRecord]:
         dim = dim or row.features.shape[1]
         check_dim(row, dim)
         unique(row.image_id, seen, row.where, "image")
-        if starts and starts.get(row.image_id, starts.get(number)) != offset:
+        if offsets and offsets.get(row.image_id, offsets.get(number)) != offset:
             raise CorpusError(f"{row.where}: starts at byte {offset:,}, its index has another. Get both again.")
         yield row
         offset += len(line)
-    if not seen or (starts and len(starts) != len(seen)):
-        raise CorpusError(f"{path}: found {len(seen):,} rows, expected {len(starts) or 'some'}. Get it again.")
+    if not seen or (offsets and len(offsets) != len(seen)):
+        raise CorpusError(f"{path}: found {len(seen):,} rows, expected {len(offsets) or 'some'}. Get it again.")
 
 
 def index(path: Path) -> dict[str | int, int]:
@@ -56,9 +56,9 @@ def index(path: Path) -> dict[str | int, int]:
     by_number = path.with_suffix(".lineidx")
     if by_name.is_file():
         return load_json(by_name, dict)
-    starts = by_number.read_text(errors="replace").split() if by_number.is_file() else []
+    offsets = by_number.read_text(errors="replace").split() if by_number.is_file() else []
     return {
-        number: int(start) if start.isascii() and start.isdecimal() else -1 for number, start in enumerate(starts, 1)
+        number: int(start) if start.isascii() and start.isdecimal() else -1 for number, start in enumerate(offsets, 1)
     }
 
 

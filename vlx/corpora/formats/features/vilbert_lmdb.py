@@ -119,6 +119,6 @@ def array(value: Any, where: str, count: int) -> np.ndarray:
             raise CorpusError(f"{where} {problem}, expected as many float32 of each.")
         value = np.frombuffer(content, "<f4").reshape(count, -1)
     if not isinstance(value, np.ndarray) or value.dtype.kind != "f" or value.ndim != 2:
-        found = f"{value.dtype}{list(value.shape)}" if isinstance(value, np.ndarray) else type(value).__name__
-        raise CorpusError(f"{where} is {found}, expected floats [R,N] or their base64. Get the file again.")
+        actual = f"{value.dtype}{list(value.shape)}" if isinstance(value, np.ndarray) else type(value).__name__
+        raise CorpusError(f"{where} is {actual}, expected floats [R,N] or their base64. Get the file again.")
     return value

@@ -8,14 +8,14 @@ import pytest
 
 from tests.corpora.files import names_of, nlvr2_rows, png, write_nlvr, write_nlvr2, write_tar
 from vlx import corpora, synthetic
-from vlx.corpora import formats
 from vlx.errors import CorpusError
+from vlx.recipes.corpus import fetch_corpus
 
 SMALL = {"size": 20, "seed": 0, "difficulty": "normal"}
 
 
 def fetch(task: str = "nlvr2", corpus: str = "synthetic", source: str | Path = "", **options: object) -> corpora.Corpus:
-    return corpora.fetch(task, corpus, str(source), Path("outputs"), **(SMALL | options))
+    return fetch_corpus(task, corpus, str(source), Path("outputs"), **(SMALL | options))
 
 
 @pytest.fixture
@@ -105,14 +105,3 @@ def test_a_source_that_is_not_there_is_one_line() -> None:
     with pytest.raises(CorpusError, match="nowhere"):
         fetch(source="nowhere")
     assert not Path("outputs").exists()
-
-
-def test_every_format_is_in_the_registry() -> None:
-    assert set(formats.FORMATS) == set(corpora.FORMATS) >= {"nlvr2", "nlvr", "lxmert-vqa"}
-
-
-def test_formats_that_number_other_images_are_prepared_apart(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match="format vqa.gqa: COCO and Visual Genome number images differently"):
-        formats.prepare("vqa+gqa", tmp_path, tmp_path / "corpus")
-    with pytest.raises(CorpusError, match="found no"):
-        formats.prepare("vqa+refcoco+", tmp_path, tmp_path / "corpus")
