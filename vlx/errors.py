@@ -43,7 +43,7 @@ class SubmissionError(UserError):
     """A submission file is not what the official evaluation takes."""
 
 
-def did_you_mean(word: str, known: Sequence[str]) -> str:
+def did_you_mean(word: str, names: Sequence[str]) -> str:
     """What a user who wrote `word` meant, as the end of an error; empty if nothing is near."""
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
     return f" Did you mean {close[0]}?" if close else ""

@@ -33,7 +33,7 @@ def _load_pyfunc(path: str) -> "AnswerModel":
     loaded = checkpoints.load(Path(path))
     preprocessing = loaded.preprocessing
     detect = None
-    if loaded.spec.input == "regions":
+    if loaded.spec.reads_regions:
         if preprocessing.detector in ("external", "none"):
             raise UserError(
                 "this model reads regions of a detector that is not part of vlx; score it with the entry point "

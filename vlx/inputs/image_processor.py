@@ -30,11 +30,11 @@ class ImageProcessor:
         missed by one pixel, either way."""
         low, high = min(size), max(size)
         too_long = high / low * self.image_min_size > self.image_max_size
-        side = max(1, round(self.image_max_size * low / high)) if too_long else self.image_min_size
-        if low == side:
+        short_side = max(1, round(self.image_max_size * low / high)) if too_long else self.image_min_size
+        if low == short_side:
             return size
-        other = int(side * high / low)
-        return (side, other) if size[0] < size[1] else (other, side)
+        long_side = int(short_side * high / low)
+        return (short_side, long_side) if size[0] < size[1] else (long_side, short_side)
 
     def frame_size(self, size: Size) -> Size:
         """Portrait for an image that is not wider than high, a square included."""

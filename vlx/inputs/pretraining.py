@@ -109,9 +109,8 @@ class PretrainingDataset:
     def masked_example(self, index: int, generator: Random) -> MaskedExample:
         """Draw a negative text or tags, then the masked tokens, then one answer in proportion to the scores."""
         pair = self.pairs[index]
-        text_ids, tag_ids, itm_label = pair.text_ids, pair.tag_ids, 1
-        if generator.random() < self.masking.itm_negative_probability:
-            text_ids, tag_ids, itm_label = self.negative(pair, generator)
+        is_negative = generator.random() < self.masking.itm_negative_probability
+        text_ids, tag_ids, itm_label = self.negative(pair, generator) if is_negative else self.positive(pair)
         text, tags = cut_pair(text_ids, tag_ids, limit=self.max_text_tokens, cut="longer")
         masked_text, text_labels = self.mask(text, generator)
         masked_tags, tag_labels = self.mask(tags or [], generator)
@@ -122,13 +121,17 @@ class PretrainingDataset:
             (qa_label,) = generator.choices([*pair.answers], [*pair.answers.values()])
         return MaskedExample(input_ids, mlm_labels, segments, itm_label, qa_label)
 
+    def positive(self, pair: ImageTextPair) -> tuple[list[int], list[int], int]:
+        """Token ids of text and tags, and the ITM label."""
+        return pair.text_ids, pair.tag_ids, 1
+
     def negative(self, pair: ImageTextPair, generator: Random) -> tuple[list[int], list[int], int]:
         """Token ids of text and tags, one of them another image's, and the ITM label; the pair itself (label 1) where
         hardly any text is of another image."""
         samples = (self.pairs[generator.randrange(len(self.pairs))] for _ in range(ATTEMPTS))
         other = next((sample for sample in samples if sample.image_id != pair.image_id), None)
         if other is None:
-            return pair.text_ids, pair.tag_ids, 1
+            return self.positive(pair)
         if pair.tag_ids and other.tag_ids and generator.random() < 0.5:
             return pair.text_ids, other.tag_ids, 2
         return other.text_ids, pair.tag_ids, 0

@@ -68,6 +68,10 @@ class ModelSpec:
         if unknown:
             raise ValueError(f"{self.name}: unknown capabilities {sorted(unknown)}")
 
+    @property
+    def reads_regions(self) -> bool:
+        return self.input == "regions"
+
     def is_head(self, name: str) -> bool:
         """Whether a weight is the task head's."""
         return bool(self.head_prefix) and name.startswith(self.head_prefix)

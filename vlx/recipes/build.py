@@ -22,7 +22,7 @@ from vlx.models.dual import Dual
 from vlx.models.heads import Head, qa_head
 from vlx.models.spec import ModelSpec, load_spec
 from vlx.preprocessing import Preprocessing
-from vlx.recipes.data import reads_tags
+from vlx.recipes.data import uses_tags
 from vlx.tasks.base import Task
 from vlx.tokenization import WordPiece
 from vlx.training.data import TrainingData
@@ -48,7 +48,7 @@ def preprocessing_of(cfg: Trainable, corpus: Corpus, **facts: Any) -> Preprocess
     """How a model of these options reads this corpus. facts: task, answers and the like."""
     spec = load_spec(cfg.model)
     pixels: dict[str, Any] = {}
-    if spec.input == "pixels":
+    if not spec.reads_regions:
         pixels = {
             "image_min_size": cfg.image_min_size,
             "image_max_size": cfg.image_max_size,
@@ -60,7 +60,7 @@ def preprocessing_of(cfg: Trainable, corpus: Corpus, **facts: Any) -> Preprocess
         max_text_tokens=cfg.max_text_tokens,
         max_regions=cfg.max_regions,
         detector=corpus.detector,
-        object_tags=reads_tags(spec, cfg),
+        object_tags=uses_tags(spec, cfg),
         data_fingerprint=corpus.fingerprint,
         **({"region_dim": corpus.region_dim} | pixels | facts),
     )
@@ -173,7 +173,7 @@ def same_shapes(first: nn.Module, second: nn.Module) -> bool:
 def check_regions(loaded: Loaded, corpus: Corpus) -> Loaded:
     """Raises CheckpointError if the model cannot read the corpus's regions."""
     region_dim = loaded.preprocessing.region_dim
-    if loaded.spec.input == "regions" and region_dim != corpus.region_dim:
+    if loaded.spec.reads_regions and region_dim != corpus.region_dim:
         sizes = f"{region_dim} features a region, the corpus has {corpus.region_dim}"
         raise CheckpointError(f"{loaded.uri}: reads {sizes}; prepare the corpus with the features it was trained on.")
     return loaded

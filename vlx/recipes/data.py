@@ -28,7 +28,7 @@ from vlx.recipes.requirements import training_task
 from vlx.tasks.base import Task
 from vlx.tokenization import WordPiece
 
-PRETRAINING_SPLITS = {  # of the formats made for pre-training: training splits, as far as they exist, and validation
+PRETRAINING_SPLITS = {  # of the formats made for pre-training: the training splits that exist, and validation
     "pretrain": (("mscoco_train", "mscoco_nominival", "vgnococo"), "mscoco_minival"),
     "captions": (("train",), "val"),
 }
@@ -45,7 +45,7 @@ class NamedDataset(Protocol):
     def profile(self) -> dict[str, int]: ...
 
 
-def reads_tags(spec: ModelSpec, cfg: ModelFields) -> bool:
+def uses_tags(spec: ModelSpec, cfg: ModelFields) -> bool:
     return cfg.object_tags and "object_tags" in spec.capabilities
 
 
@@ -86,7 +86,7 @@ def open_datasets(
     unlabeled = isinstance(cfg, DistillConfig) and cfg.unlabeled
     inputs = image_input(preprocessing, corpus)
     training_inputs = image_input(preprocessing, corpus, sampled_grid_features=cfg.sampled_grid_features)
-    opened = partial(open_task_dataset, corpus, max_text_tokens=cfg.max_text_tokens, object_tags=reads_tags(spec, cfg))
+    opened = partial(open_task_dataset, corpus, max_text_tokens=cfg.max_text_tokens, object_tags=uses_tags(spec, cfg))
     train = opened(
         training_task(spec, task), cfg.train_split or task.splits.train, tokenizer, training_inputs,
         limit=cfg.limit if unlabeled else labeled,
@@ -136,7 +136,7 @@ def open_pretraining_datasets(
     inputs, training_inputs = pretraining_inputs(cfg, corpus, preprocessing, train, num_classes=num_classes)
     opened = partial(
         open_pretraining_dataset, corpus, cfg.task,
-        max_text_tokens=cfg.max_text_tokens, object_tags=reads_tags(spec, cfg),
+        max_text_tokens=cfg.max_text_tokens, object_tags=uses_tags(spec, cfg),
     )  # fmt: skip
     return (
         opened(train, tokenizer, training_inputs, masking, limit=cfg.train_examples or cfg.limit),

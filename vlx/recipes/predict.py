@@ -61,7 +61,7 @@ def image_source(cfg: PredictConfig, loaded: Loaded) -> tuple[Corpus | InMemoryR
     if bool(names) == bool(cfg.features):
         raise ConfigError("text: expected images=<ids of the corpus, joined by commas> or features=<.npz files>.")
     preprocessing = loaded.preprocessing
-    reads_regions = load_spec(preprocessing.architecture).input == "regions"
+    reads_regions = load_spec(preprocessing.architecture).reads_regions
     if not reads_regions and not names:
         raise ConfigError(f"features={cfg.features}: the model reads pixels; expected images=<their ids>.")
     if names:

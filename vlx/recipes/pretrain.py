@@ -35,7 +35,7 @@ from vlx.recipes.data import (
     log_datasets,
     open_pretraining_datasets,
     pretraining_splits,
-    reads_tags,
+    uses_tags,
 )
 from vlx.recipes.publish import Result, prefixed, publish
 from vlx.training.loop import fit
@@ -148,7 +148,7 @@ def texts_and_tags(cfg: PretrainConfig, corpus: Corpus) -> chain[str]:
     """The training texts, and the object tags of their images where the model reads them."""
     train, _, _ = pretraining_splits(cfg, corpus)
     texts = examples_of(corpus, cfg.task, train)["text"]
-    images = corpora_images(corpus, cfg.task, train) if reads_tags(load_spec(cfg.model), cfg) else []
+    images = corpora_images(corpus, cfg.task, train) if uses_tags(load_spec(cfg.model), cfg) else []
     return chain(texts, (" ".join(corpus.tags(image)) for image in images))
 
 

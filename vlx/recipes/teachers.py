@@ -12,7 +12,7 @@ from vlx.errors import CheckpointError, ConfigError
 from vlx.inputs.dataset import examples_of
 from vlx.models.ensemble import Ensemble
 from vlx.models.spec import load_spec
-from vlx.recipes.data import reads_tags
+from vlx.recipes.data import uses_tags
 from vlx.recipes.requirements import check_teacher
 from vlx.tasks.base import Task
 from vlx.tasks.texts import tags_of
@@ -56,7 +56,7 @@ def check_inputs(teacher: Loaded, first: Loaded, cfg: DistillConfig, *, tagged: 
     if cfg.max_text_tokens > limit:
         lengths = f"max_text_tokens={cfg.max_text_tokens}: {teacher.uri} reads at most {limit}"
         raise ConfigError(f"{lengths}; give that or less.")
-    student_tags = reads_tags(load_spec(cfg.model), cfg)
+    student_tags = uses_tags(load_spec(cfg.model), cfg)
     teacher_tags = teacher.preprocessing.object_tags
     if tagged and student_tags and not teacher_tags:
         raise ConfigError(
