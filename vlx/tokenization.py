@@ -72,8 +72,8 @@ class WordPiece:
         special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
         if "[MASK]" in self.vocab:
             special["mask_token"] = "[MASK]"
-        fast = PreTrainedTokenizerFast(tokenizer_object=self.tokenizer._tokenizer, **special)
-        fast.save_pretrained(folder)
+        tokenizer = PreTrainedTokenizerFast(tokenizer_object=self.tokenizer._tokenizer, **special)
+        tokenizer.save_pretrained(folder)
         lines = sorted(self.vocab, key=lambda token: self.vocab[token])
         (folder / "vocab.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -100,8 +100,8 @@ class WordPiece:
         lines = (splitter.pre_tokenize_str(normalizer.normalize_str(text)) for text in texts)
         counts = Counter(word for line in lines for word, _ in line)
         characters = sorted({character for word in counts for character in word})
-        words = sorted(counts, key=lambda word: (-counts[word], word))
-        entries = dict.fromkeys([*SPECIAL, *characters, *(f"##{character}" for character in characters), *words])
+        by_frequency = sorted(counts, key=lambda word: (-counts[word], word))
+        entries = dict.fromkeys([*SPECIAL, *characters, *(f"##{character}" for character in characters), *by_frequency])
         return cls(
             {entry: index for index, entry in enumerate(list(entries)[: max(size, len(SPECIAL) + 2 * len(characters))])}
         )
