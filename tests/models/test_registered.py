@@ -59,3 +59,7 @@ def test_auto_model_loads_the_folder_of_every_architecture_after_import_vlx(tmp_
         name, total = line.split()
         assert name == type(model).__name__
         assert float(total) == sum(weight.double().sum().item() for weight in model.state_dict().values())
+
+
+def test_a_module_that_triggers_the_registration_can_be_imported_first() -> None:
+    subprocess.run([sys.executable, "-c", "import vlx.models.layers"], check=True)
