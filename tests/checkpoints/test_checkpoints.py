@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoTokenizer
 
 from tests.models.test_oscar import config, example
 from vlx import checkpoints
@@ -62,6 +63,8 @@ def test_the_round_trip_of_a_model_folder_is_exact(original: tuple[Path, Oscar],
     assert all(torch.equal(value, loaded.model.state_dict()[name]) for name, value in model.state_dict().items())
     assert loaded.preprocessing == preprocessing and not loaded.report.renamed
     assert loaded.wordpiece.vocab == tokenizer.vocab
+    ids = AutoTokenizer.from_pretrained(folder)("b a")["input_ids"]
+    assert ids == tokenizer.encode(["b a"], limit=9)[0]
 
 
 @pytest.mark.parametrize(
