@@ -72,7 +72,9 @@ class WordPiece:
         special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
         if "[MASK]" in self.vocab:
             special["mask_token"] = "[MASK]"
-        tokenizer = PreTrainedTokenizerFast(tokenizer_object=self.tokenizer._tokenizer, **special)
+        names = ["input_ids", "token_type_ids", "attention_mask"]  # of a call's result, as of BERT's tokenizer
+        backend = self.tokenizer._tokenizer
+        tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, model_input_names=names, **special)
         tokenizer.save_pretrained(folder)
         lines = sorted(self.vocab, key=lambda token: self.vocab[token])
         (folder / "vocab.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")

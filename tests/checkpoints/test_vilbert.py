@@ -1,4 +1,4 @@
-"""The original's files load whole, with or without their configuration, and go out as they came."""
+"""The original's files load in full, with or without their configuration, and are exported unchanged."""
 
 import json
 from pathlib import Path
@@ -6,20 +6,24 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
-from vlx.checkpoints.vilbert import export_vilbert, load_vilbert
 
 from tests.models.test_vilbert import build, example
+from vlx.checkpoints.originals.vilbert import export_original, load_vilbert
 from vlx.errors import CheckpointError
 from vlx.models.vilbert import Vilbert
 
-COUNTS = {"num_attention_heads": 4, "v_num_attention_heads": 5, "bi_num_attention_heads": 3}  # no shape tells these
-PLACES = {"t_biattention_id": [1, 3], "v_biattention_id": [1, 2]}  # nor these
+COUNTS = {
+    "num_attention_heads": 4,
+    "v_num_attention_heads": 5,
+    "bi_num_attention_heads": 3,
+}  # shapes do not give the heads
+BRIDGES = {"t_biattention_id": [1, 3], "v_biattention_id": [1, 2]}  # nor the layers
 
 
 def original(model: Vilbert, *, prefix: str = "") -> dict[str, Tensor]:
-    """The weights as the original saves them, with what it makes and never uses."""
-    dead = {f"bert.encoder.c_layer.{k}.biOutput.q_dense1.bias": torch.zeros(20) for k in range(2)}
-    return {f"{prefix}{name}": tensor for name, tensor in (export_vilbert(model) | dead).items()}
+    """The weights as the original saves them, with those that it never uses."""
+    unused = {f"bert.encoder.c_layer.{k}.biOutput.q_dense1.bias": torch.zeros(20) for k in range(2)}
+    return {f"{prefix}{name}": tensor for name, tensor in (export_original(model) | unused).items()}
 
 
 def write(folder: Path, weights: dict[str, Tensor], **config: object) -> Path:
@@ -35,71 +39,72 @@ def model() -> Vilbert:
 
 
 @pytest.mark.parametrize("prefix", ["", "module."])
-def test_round_trip_is_the_same_to_the_bit(model: Vilbert, tmp_path: Path, prefix: str) -> None:
-    path = write(tmp_path, original(model, prefix=prefix), **COUNTS, **PLACES, hidden_act="gelu", fast_mode=True)
-    again, report = load_vilbert(path)
+def test_the_round_trip_is_exact(model: Vilbert, tmp_path: Path, prefix: str) -> None:
+    path = write(tmp_path, original(model, prefix=prefix), **COUNTS, **BRIDGES, hidden_act="gelu", fast_mode=True)
+    loaded, report = load_vilbert(path)
     assert report.share == 1.0 and len(report.unexpected) == 2 and not report.missing
-    ours, theirs = export_vilbert(model), export_vilbert(again)
-    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
-    batch, heads = example(1, 5, 3), ("vil_prediction", "vision_logit", "aligned")
-    for name, score in again.eval()(batch, heads=heads).scores.items():
+    weights = export_original(model)
+    exported = export_original(loaded)
+    assert weights.keys() == exported.keys() and all(torch.equal(weights[name], exported[name]) for name in weights)
+    batch = example(1, 5, 3)
+    heads = ("vil_prediction", "vision_logit", "itm")
+    for name, score in loaded.eval()(batch, heads=heads).scores.items():
         torch.testing.assert_close(score, model(batch, heads=heads).scores[name])
 
 
-def test_the_shapes_tell_what_no_configuration_says(model: Vilbert, tmp_path: Path) -> None:
+def test_the_shapes_give_the_configuration(model: Vilbert, tmp_path: Path) -> None:
     config = load_vilbert(write(tmp_path, original(model)), **COUNTS)[0].config
-    own = model.config
     for name in ("hidden_size", "v_hidden_size", "bi_hidden_size", "num_hidden_layers", "v_num_hidden_layers", "head"):
-        assert getattr(config, name) == getattr(own, name)
-    assert {name: tuple(head) for name, head in config.heads.items()} == dict(own.heads)
+        assert getattr(config, name) == getattr(model.config, name)
+    assert {name: tuple(head) for name, head in config.heads.items()} == dict(model.config.heads)
     assert (config.t_biattention_id, config.v_biattention_id) == ([2, 3], [0, 1])  # last of 4, first of 3
     assert config.task_specific_tokens and not config.dynamic_attention
 
 
-def test_a_name_absent_from_a_configuration_is_the_originals_default(tmp_path: Path) -> None:
+def test_an_absent_entry_has_the_originals_default(tmp_path: Path) -> None:
     model = build(v_hidden_size=24, v_num_attention_heads=12, bi_hidden_size=32)
-    path = write(tmp_path, original(model) | dead_of(24), **PLACES, num_attention_heads=4)
+    path = write(tmp_path, original(model) | unused_of(24), **BRIDGES, num_attention_heads=4)
     config = load_vilbert(path)[0].config
     assert (config.v_num_attention_heads, config.bi_num_attention_heads) == (12, 16)
 
 
-def dead_of(width: int) -> dict[str, Tensor]:
+def unused_of(width: int) -> dict[str, Tensor]:
     return {f"bert.encoder.c_layer.{k}.biOutput.q_dense1.bias": torch.zeros(width) for k in range(2)}
 
 
 def test_half_precision_is_widened(model: Vilbert, tmp_path: Path) -> None:
     weights = {name: tensor.half() for name, tensor in original(model).items()}
-    again, report = load_vilbert(write(tmp_path, weights), **COUNTS, **PLACES)
-    assert report.share == 1.0 and again.dtype == torch.float32
+    loaded, report = load_vilbert(write(tmp_path, weights), **COUNTS, **BRIDGES)
+    assert report.share == 1.0 and loaded.dtype == torch.float32
     name = "bert.t_pooler.dense.weight"
-    assert torch.equal(again.state_dict()[name], weights[name].float())
+    assert torch.equal(loaded.state_dict()[name], weights[name].float())
 
 
-def test_a_pre_training_file_gets_new_heads_and_a_multi_task_file_loses_some(tmp_path: Path) -> None:
-    plain = build(heads={}, head="aligned", task_specific_tokens=False)
-    path, new = write(tmp_path, original(plain)), {"colour": ("classes", 3)}
-    assert load_vilbert(path, **COUNTS)[0].config.head == "aligned"
-    options = {"heads": new, "head": "colour", "task_specific_tokens": True, **COUNTS}
-    started, report = load_vilbert(path, new=("colour.", "bert.embeddings.task_embeddings."), **options)
+def test_a_pre_training_file_gets_new_heads_and_a_multi_task_file_loads_without_its_heads(tmp_path: Path) -> None:
+    plain = build(heads={}, head="itm", task_specific_tokens=False)
+    path = write(tmp_path, original(plain))
+    assert load_vilbert(path, **COUNTS)[0].config.head == "itm"
+    options = {"heads": {"colour": ("classes", 3)}, "head": "colour", "task_specific_tokens": True, **COUNTS}
+    started, report = load_vilbert(path, new_prefixes=("colour.", "bert.embeddings.task_embeddings."), **options)
     assert set(report.missing) == {"colour.weight", "colour.bias", "bert.embeddings.task_embeddings.weight"}
     with pytest.raises(CheckpointError, match="first key at fault: colour.weight"):
-        load_vilbert(path, new=("bert.embeddings.task_embeddings.",), **options)
+        load_vilbert(path, new_prefixes=("bert.embeddings.task_embeddings.",), **options)
     path = write(tmp_path, original(started))
     assert load_vilbert(path, **COUNTS)[0].config.heads["colour"] == ("classes", 3)
-    kept, report = load_vilbert(path, heads={}, head="aligned", **COUNTS)
-    assert "colour.weight" in report.unexpected and not hasattr(kept, "colour")
+    headless, report = load_vilbert(path, heads={}, head="itm", **COUNTS)
+    assert "colour.weight" in report.unexpected and not hasattr(headless, "colour")
 
 
-def test_a_plain_bert_gives_the_text_stream(model: Vilbert, tmp_path: Path) -> None:
+def test_a_plain_bert_initializes_the_text_stream(model: Vilbert, tmp_path: Path) -> None:
     text = ("bert.embeddings.word", "bert.embeddings.pos", "bert.embeddings.tok", "bert.embeddings.Lay", "cls.pred")
-    weights = {name: tensor for name, tensor in export_vilbert(model).items() if name.startswith(text)}
-    layers = {name: tensor for name, tensor in export_vilbert(model).items() if ".encoder.layer." in name}
+    weights = {name: tensor for name, tensor in export_original(model).items() if name.startswith(text)}
+    layers = {name: tensor for name, tensor in export_original(model).items() if ".encoder.layer." in name}
     old = {name.replace("LayerNorm.weight", "LayerNorm.gamma"): tensor for name, tensor in (weights | layers).items()}
     old |= {"bert.pooler.dense.weight": torch.zeros(24, 24), "cls.seq_relationship.bias": torch.zeros(2)}
     visual = ("bert.v_", "bert.t_", "bert.encoder.v_layer.", "bert.encoder.c_layer.", "cls.image", "cls.bi_", "vil")
-    wanted = {"v_num_hidden_layers": 2, "num_attention_heads": 4, "heads": {"vil_logit": ("match", 1)}}
-    wanted |= {"head": "vil_logit", "t_biattention_id": [3], "v_biattention_id": [0], "v_feature_size": 8}
-    started, report = load_vilbert(write(tmp_path, old), new=visual, **wanted)
+    entries = {"v_num_hidden_layers": 2, "num_attention_heads": 4, "heads": {"vil_logit": ("match", 1)}}
+    entries |= {"head": "vil_logit", "t_biattention_id": [3], "v_biattention_id": [0], "v_feature_size": 8}
+    started, report = load_vilbert(write(tmp_path, old), new_prefixes=visual, **entries)
     assert torch.equal(
         started.bert.encoder.layer[3].output.dense.weight, layers["bert.encoder.layer.3.output.dense.weight"]
     )
@@ -122,16 +127,18 @@ def test_a_plain_bert_gives_the_text_stream(model: Vilbert, tmp_path: Path) -> N
         (lambda weights: None, {"model": "roberta"}, "{'model': 'roberta'}; expected {'model': 'bert'"),
     ],
 )
-def test_nothing_loads_half(model: Vilbert, tmp_path: Path, edit: object, config: dict, fault: str) -> None:
+def test_a_file_that_does_not_fit_is_refused(
+    model: Vilbert, tmp_path: Path, edit: object, config: dict, fault: str
+) -> None:
     weights = original(model)
     edit(weights)
     with pytest.raises(CheckpointError, match=fault) as error:
-        load_vilbert(write(tmp_path, weights, **COUNTS, **PLACES, **config))
+        load_vilbert(write(tmp_path, weights, **COUNTS, **BRIDGES, **config))
     assert "\n" not in str(error.value)
 
 
 def test_a_damaged_file_is_refused_in_a_line(model: Vilbert, tmp_path: Path) -> None:
-    path = write(tmp_path, original(model), **COUNTS, **PLACES)
+    path = write(tmp_path, original(model), **COUNTS, **BRIDGES)
     (tmp_path / "config.json").write_text("[1, 2]")
     with pytest.raises(CheckpointError, match="config.json: not a ViLBERT configuration"):
         load_vilbert(path)

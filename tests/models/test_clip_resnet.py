@@ -1,4 +1,4 @@
-"""The grid of CLIP's residual network: where a place lies, what batch norm remembers, what is refused."""
+"""The grid of CLIP's residual network: positions of cells, statistics of batch norm, refused shapes."""
 
 import pytest
 import torch
@@ -17,14 +17,14 @@ def build(**options: int) -> ClipResNet:
     return model
 
 
-def pictures(count: int, height: int, width: int) -> Tensor:
+def images(count: int, height: int, width: int) -> Tensor:
     return torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 96), (96, 64), (32, 32)])
-def test_a_place_is_32_pixels_square(height: int, width: int) -> None:
-    maps = build().stages(pictures(2, height, width))
-    assert [tuple(found.shape) for found in maps] == [
+def test_a_grid_cell_is_32_pixels_square(height: int, width: int) -> None:
+    maps = build().stages(images(2, height, width))
+    assert [tuple(feature_map.shape) for feature_map in maps] == [
         (2, 4 * 2 ** max(0, 2 + stage - 1) if stage else 4, height >> shift, width >> shift)
         for stage, shift in enumerate((2, 2, 3, 4, 5))
     ]
@@ -36,28 +36,30 @@ def test_tokens_go_row_by_row() -> None:
     assert tokens(grid)[0, 4].tolist() == [4, 10]
 
 
-def test_an_upper_left_change_is_seen_upper_left_first() -> None:
+def test_a_change_of_the_upper_left_changes_the_upper_left_of_the_first_stage() -> None:
     model = build()
-    plain = pictures(1, 128, 128)
+    plain = images(1, 128, 128)
     changed = plain.clone()
     changed[:, :, :16, :16] += 1
-    moved = (model.stages(changed)[1] - model.stages(plain)[1]).abs().sum(1)[0]  # [32,32], of 4 pixels each
-    assert moved[0, 0] > 0 and not moved[10:].any() and not moved[:, 10:].any()
+    difference = (model.stages(changed)[1] - model.stages(plain)[1]).abs().sum(1)[0]  # [32,32], of 4 pixels each
+    assert difference[0, 0] > 0 and not difference[10:].any() and not difference[:, 10:].any()
 
 
-def test_a_picture_alone_is_the_picture_in_its_batch_unless_in_train_mode() -> None:
-    model, batch = build(), pictures(3, 64, 32)
+def test_the_grid_of_an_image_depends_on_its_batch_in_train_mode_alone() -> None:
+    model = build()
+    batch = images(3, 64, 32)
     torch.testing.assert_close(model(batch[1:2]), model(batch)[1:2], atol=1e-6, rtol=1e-5)
     model.train()
     assert not torch.allclose(model(batch[1:2]), model(batch)[1:2], atol=1e-3)
 
 
 def test_train_mode_moves_the_running_statistics_by_a_tenth() -> None:
-    model, batch = build(), pictures(2, 32, 32)
+    model = build()
+    batch = images(2, 32, 32)
     before = model.bn1.running_mean.clone()
     model.train()(batch)
-    seen = model.conv1(batch).mean((0, 2, 3))
-    torch.testing.assert_close(model.bn1.running_mean, 0.9 * before + 0.1 * seen)
+    batch_mean = model.conv1(batch).mean((0, 2, 3))
+    torch.testing.assert_close(model.bn1.running_mean, 0.9 * before + 0.1 * batch_mean)
     assert model.bn1.num_batches_tracked == 1
     model.eval()(batch)
     assert model.bn1.num_batches_tracked == 1
@@ -75,14 +77,14 @@ def test_a_block_of_equal_shapes_adds_its_input_as_it_is() -> None:
     assert torch.equal(block(x), x) and not any("downsample" in name for name in block.state_dict())
 
 
-def test_attention_pool_of_equal_places_is_their_value() -> None:
+def test_attention_pool_of_equal_cells_is_their_value() -> None:
     pool = AttentionPool(64, 5, places=5)
-    place = torch.rand(64)
-    expected = pool.c_proj(pool.v_proj(place))
-    torch.testing.assert_close(pool(place.view(1, 64, 1, 1).expand(1, 64, 2, 2))[0], expected)
+    cell = torch.rand(64)
+    expected = pool.c_proj(pool.v_proj(cell))
+    torch.testing.assert_close(pool(cell.view(1, 64, 1, 1).expand(1, 64, 2, 2))[0], expected)
 
 
-def test_attention_pool_is_there_only_when_asked_for() -> None:
+def test_the_attention_pool_exists_only_with_embed_dim() -> None:
     assert not any(name.startswith("attnpool") for name in build().state_dict())
     assert build(embed_dim=6, places=10).attnpool.positional_embedding.shape == (10, 128)
 

@@ -1,4 +1,4 @@
-"""One stream over words and places: what a score depends on, and on what it does not."""
+"""One stream over text tokens and grid cells: what scores depend on, and what they do not depend on."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from vlx.models.clip_vil import ClipVil, ClipVilConfig
 from vlx.models.student import set_dropout, student_from
 
 Batch = dict[str, Tensor]
-ALL = ("words", "matched", "answers")
+ALL = ("mlm", "itm", "qa")
 RN50X4 = {"vision_layers": [4, 6, 10, 6], "vision_width": 80, "clip_places": 82, "clip_embed_dim": 640}
 
 
@@ -41,18 +41,18 @@ def model() -> ClipVil:
     return build()
 
 
-def example(seed: int, words: int, *, height: int = 64, width: int = 96) -> Batch:
+def example(seed: int, tokens: int, *, height: int = 64, width: int = 96) -> Batch:
     generator = torch.Generator().manual_seed(seed)
     return {
-        "input_ids": torch.randint(1, 50, (1, words), generator=generator),
-        "text_mask": torch.ones(1, words, dtype=torch.bool),
+        "input_ids": torch.randint(1, 50, (1, tokens), generator=generator),
+        "text_mask": torch.ones(1, tokens, dtype=torch.bool),
         "pixels": torch.randn(1, 3, height, width, generator=generator),
     }
 
 
-def padded(batch: Batch, words: int) -> Batch:
-    """The same with room to spare, filled with noise that the mask must hide."""
-    room = words - batch["input_ids"].shape[1]
+def padded(batch: Batch, tokens: int) -> Batch:
+    """The batch with more padding, of noise that the masks must hide."""
+    room = tokens - batch["input_ids"].shape[1]
     pad = nn.functional.pad
     text = {"input_ids": pad(batch["input_ids"], (0, room), value=7), "text_mask": pad(batch["text_mask"], (0, room))}
     return batch | text
@@ -62,41 +62,42 @@ def joined(batches: list[Batch]) -> Batch:
     return {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
 
 
-def test_scores_are_the_same_alone_batched_and_over_padded(model: ClipVil) -> None:
+def test_scores_are_equal_alone_batched_and_with_more_padding(model: ClipVil) -> None:
     examples = [example(1, 5), example(2, 11), example(3, 3)]
     alone = [model(batch, heads=ALL) for batch in examples]
     batched = model(joined([padded(batch, 22) for batch in examples]), heads=ALL)
-    for name in ("matched", "answers"):
+    for name in ("itm", "qa"):
         expected = torch.cat([output.scores[name] for output in alone])
         torch.testing.assert_close(batched.scores[name], expected, atol=1e-5, rtol=0)
-    for row, output in zip(batched.scores["words"], alone, strict=True):
-        words = output.text_hidden.shape[1]
-        torch.testing.assert_close(row[:words], output.scores["words"][0], atol=1e-5, rtol=0)
+    for row, output in zip(batched.scores["mlm"], alone, strict=True):
+        length = output.text_hidden.shape[1]
+        torch.testing.assert_close(row[:length], output.scores["mlm"][0], atol=1e-5, rtol=0)
     torch.testing.assert_close(batched.region_hidden, torch.cat([output.region_hidden for output in alone]))
 
 
-def test_kept_places_are_those_places_with_their_positions_in_any_order(model: ClipVil) -> None:
-    batch = joined([example(1, 5), example(2, 5)])  # 2 x 3 places
-    everything = model(batch)
+def test_sampled_grid_features_keep_their_positions_in_any_order(model: ClipVil) -> None:
+    batch = joined([example(1, 5), example(2, 5)])  # 2 x 3 cells
+    full = model(batch)
     order = torch.tensor([[5, 0, 3, 1, 4, 2], [2, 4, 1, 0, 5, 3]])
-    shuffled = model(batch | {"kept_places": order})
-    torch.testing.assert_close(shuffled.logits, everything.logits, atol=1e-5, rtol=0)
-    expected = everything.region_hidden.gather(1, order[..., None].expand_as(everything.region_hidden))
+    shuffled = model(batch | {"sampled_grid_features": order})
+    torch.testing.assert_close(shuffled.logits, full.logits, atol=1e-5, rtol=0)
+    expected = full.region_hidden.gather(1, order[..., None].expand_as(full.region_hidden))
     torch.testing.assert_close(shuffled.region_hidden, expected, atol=1e-5, rtol=0)
-    fewer = model(batch | {"kept_places": order[:, :3]})
-    hidden = torch.ones(2, 6, dtype=torch.bool).scatter(1, order[:, 3:], False)
+    fewer = model(batch | {"sampled_grid_features": order[:, :3]})
+    mask = torch.ones(2, 6, dtype=torch.bool).scatter(1, order[:, 3:], False)
     assert fewer.region_hidden.shape[1] == 3
-    torch.testing.assert_close(fewer.pooled, model(batch | {"grid_mask": hidden}).pooled, atol=1e-5, rtol=0)
+    torch.testing.assert_close(fewer.pooled, model(batch | {"grid_mask": mask}).pooled, atol=1e-5, rtol=0)
 
 
-def test_a_mask_of_the_grid_follows_the_kept_places(model: ClipVil) -> None:
-    batch, kept = example(1, 5), torch.tensor([[1, 4, 2]])
+def test_a_mask_of_the_grid_follows_the_sampled_grid_features(model: ClipVil) -> None:
+    batch = example(1, 5)
+    sampled = torch.tensor([[1, 4, 2]])
     mask = torch.tensor([[True, False, True, True, True, True]])
-    both = model(batch | {"kept_places": kept, "grid_mask": mask})
-    torch.testing.assert_close(both.pooled, model(batch | {"kept_places": torch.tensor([[4, 2]])}).pooled)
+    both = model(batch | {"sampled_grid_features": sampled, "grid_mask": mask})
+    torch.testing.assert_close(both.pooled, model(batch | {"sampled_grid_features": torch.tensor([[4, 2]])}).pooled)
 
 
-def test_a_place_says_its_row_by_the_table_called_x_and_its_column_by_y(model: ClipVil) -> None:
+def test_the_table_called_x_embeds_rows_and_the_one_called_y_columns(model: ClipVil) -> None:
     positions = model.bert.encoder.visual_pos
     grid = positions(torch.zeros(1, 64, 2, 3))
     expected = positions.x_position_embedding.weight[1] + positions.y_position_embedding.weight[2]
@@ -106,40 +107,39 @@ def test_a_place_says_its_row_by_the_table_called_x_and_its_column_by_y(model: C
     assert not torch.allclose(model(mirrored).logits, model(example(1, 5)).logits, atol=1e-4)
 
 
-def test_without_positions_the_order_of_places_says_nothing() -> None:
-    with_table, without = build(), build(pos_num=0)
-    rows = torch.zeros(1, 3, 64, 32)
-    rows[:, :, 32:] = 1.0  # a bright lower half: two places apart
-    for model, blind in ((with_table, False), (without, True)):
-        grid = model.bert.encoder.visual_model(rows)
+def test_without_position_embeddings_the_order_of_cells_changes_nothing() -> None:
+    image = torch.zeros(1, 3, 64, 32)
+    image[:, :, 32:] = 1.0  # a bright lower half: two different cells
+    text = {name: example(1, 5)[name] for name in ("input_ids", "text_mask")}
+    for model, ignores_order in ((build(), False), (build(pos_num=0), True)):
+        grid = model.bert.encoder.visual_model(image)
         model.bert.encoder.visual_model.forward = lambda pixels, grid=grid: grid if pixels.any() else grid.flip(2)
-        text = {name: example(1, 5)[name] for name in ("input_ids", "text_mask")}
-        one, other = (model(text | {"pixels": pixels}).pooled for pixels in (rows, torch.zeros_like(rows)))
-        assert torch.allclose(one, other, atol=1e-5) is blind
+        upright, flipped = (model(text | {"pixels": pixels}).pooled for pixels in (image, torch.zeros_like(image)))
+        assert torch.allclose(upright, flipped, atol=1e-5) is ignores_order
 
 
-def test_pooled_is_linear_in_the_first_word(model: ClipVil) -> None:
+def test_pooled_is_linear_in_the_first_token(model: ClipVil) -> None:
     output = model(example(1, 5))
     dense = model.bert.pooler["dense"]
     torch.testing.assert_close(output.pooled, output.text_hidden[:, 0] @ dense.weight.T + dense.bias)
-    assert output.pooled.abs().max() > 1  # tanh would keep it below
+    assert output.pooled.abs().max() > 1  # the range of tanh ends there
 
 
-def test_first_rows_of_the_tables_learn_only_through_the_word_head(model: ClipVil) -> None:
+def test_the_first_rows_of_the_embeddings_get_gradients_from_the_mlm_head_alone(model: ClipVil) -> None:
     batch = example(1, 5)
     batch["input_ids"][0, -1] = 0
-    model(batch, heads=("matched",)).logits.sum().backward()
+    model(batch, heads=("itm",)).logits.sum().backward()
     tables = model.bert.embeddings
     for table in (tables.word_embeddings, tables.position_embeddings, tables.token_type_embeddings):
         assert not table.weight.grad[0].any()
     assert tables.position_embeddings.weight.grad[1].any()
-    model(batch, heads=("words",)).logits.sum().backward()
+    model(batch, heads=("mlm",)).logits.sum().backward()
     assert tables.word_embeddings.weight.grad[0].any()
 
 
-def test_no_head_runs_that_nobody_asked_for(model: ClipVil) -> None:
-    model.cls["predictions"].register_forward_hook(lambda *_: pytest.fail("the word head ran"))
-    assert model(example(9, 5), heads=("answers", "matched")).scores.keys() == {"answers", "matched"}
+def test_only_the_heads_of_the_call_run(model: ClipVil) -> None:
+    model.cls["predictions"].register_forward_hook(lambda *_: pytest.fail("the MLM head ran"))
+    assert model(example(9, 5), heads=("qa", "itm")).scores.keys() == {"qa", "itm"}
 
 
 def test_states_and_attentions_on_request(model: ClipVil) -> None:
@@ -151,22 +151,22 @@ def test_states_and_attentions_on_request(model: ClipVil) -> None:
     assert plain.hidden_states == () == plain.attentions
 
 
-@pytest.mark.parametrize("options", [{}, {"unused_weights": True}, {"heads": ["answers"]}, {"pos_num": 0}])
-def test_saved_and_loaded_model_is_the_same_to_the_bit_and_tied(options: dict[str, object], tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [{}, {"unused_weights": True}, {"heads": ["qa"]}, {"pos_num": 0}])
+def test_a_saved_and_loaded_model_has_the_same_bits_and_stays_tied(options: dict[str, object], tmp_path: Path) -> None:
     model = build(**options)
-    model.bert.encoder.visual_model.train()(example(1, 5)["pixels"])  # running statistics of its own
+    model.bert.encoder.visual_model.train()(example(1, 5)["pixels"])  # running statistics that are no longer new
     model.eval().save_pretrained(tmp_path)
-    again = AutoModel.from_pretrained(tmp_path).eval()
-    assert isinstance(again, ClipVil) and list(again.state_dict()) == list(model.state_dict())
-    assert all(torch.equal(again.state_dict()[name], tensor) for name, tensor in model.state_dict().items())
-    if "words" in model.config.heads:
-        assert again.cls["predictions"].decoder.weight is again.bert.embeddings.word_embeddings.weight
-    ours, theirs = (each(example(1, 5), heads=model.config.heads).scores for each in (model, again))
-    for name, scores in ours.items():  # mapped weights lie elsewhere in memory, which moves the last bit of a product
-        torch.testing.assert_close(theirs[name], scores, atol=1e-5, rtol=0)
+    loaded = AutoModel.from_pretrained(tmp_path).eval()
+    assert isinstance(loaded, ClipVil) and list(loaded.state_dict()) == list(model.state_dict())
+    assert all(torch.equal(loaded.state_dict()[name], tensor) for name, tensor in model.state_dict().items())
+    if "mlm" in model.config.heads:
+        assert loaded.cls["predictions"].decoder.weight is loaded.bert.embeddings.word_embeddings.weight
+    before, after = (each(example(1, 5), heads=model.config.heads).scores for each in (model, loaded))
+    for name, scores in before.items():  # mapped weights lie elsewhere in memory, which moves the last bit of a product
+        torch.testing.assert_close(after[name], scores, atol=1e-5, rtol=0)
 
 
-def test_gradient_checkpointing_changes_memory_not_gradients_nor_batch_statistics() -> None:
+def test_gradient_checkpointing_changes_neither_gradients_nor_batch_statistics() -> None:
     batch = joined([example(7, 6), example(8, 6)])
 
     def gradients(checkpointing: bool) -> Batch:
@@ -178,7 +178,8 @@ def test_gradient_checkpointing_changes_memory_not_gradients_nor_batch_statistic
         statistics = {name: tensor for name, tensor in model.named_buffers() if "running" in name or "tracked" in name}
         return {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None} | statistics
 
-    plain, saved = gradients(False), gradients(True)
+    plain = gradients(False)
+    saved = gradients(True)
     assert saved.keys() == plain.keys() and any("conv1" in name for name in plain)
     for name, gradient in plain.items():
         torch.testing.assert_close(saved[name], gradient)
@@ -201,7 +202,7 @@ def test_published_models_have_the_published_number_of_weights(
     assert used.state_dict().keys() < model.state_dict().keys()
 
 
-def test_dropout_reaches_the_stream_and_not_the_grid(model: ClipVil) -> None:
+def test_dropout_acts_on_the_stream_and_not_on_the_grid(model: ClipVil) -> None:
     set_dropout(model, 0.3, 0.4)
     assert {part.p for part in model.modules() if isinstance(part, nn.Dropout)} == {0.3}
     batch = example(1, 5)
@@ -212,19 +213,19 @@ def test_dropout_reaches_the_stream_and_not_the_grid(model: ClipVil) -> None:
     assert torch.equal(*grids)
 
 
-def test_a_student_has_some_of_the_layers_and_the_whole_grid(model: ClipVil) -> None:
+def test_a_student_has_some_of_the_layers_and_the_full_grid(model: ClipVil) -> None:
     student = student_from(model, layers=1, init="last", seed=0)
-    given, own = model.state_dict(), student.state_dict()
-    assert torch.equal(
-        own["bert.encoder.layer.0.output.dense.weight"], given["bert.encoder.layer.2.output.dense.weight"]
-    )
-    assert all(torch.equal(own[name], given[name]) for name in own if ".layer." not in name)
+    teacher_weights = model.state_dict()
+    weights = student.state_dict()
+    name = "bert.encoder.layer.{}.output.dense.weight"
+    assert torch.equal(weights[name.format(0)], teacher_weights[name.format(2)])
+    assert all(torch.equal(weights[name], teacher_weights[name]) for name in weights if ".layer." not in name)
 
 
 @pytest.mark.parametrize(
     ("options", "fault"),
     [
-        ({"heads": ["answer"]}, "heads=answer: expected some of words, matched, answers"),
+        ({"heads": ["answer"]}, "heads=answer: expected some of mlm, itm, qa"),
         ({"heads": []}, "heads=: expected some"),
         ({"vision_layers": [1, 1, 1]}, r"vision_layers=\[1, 1, 1\]: expected an even width and four stages"),
         ({"vision_width": 3}, "vision_width=3"),
@@ -236,11 +237,11 @@ def test_a_configuration_that_cannot_be_built_is_refused_in_a_line(options: dict
     assert "\n" not in str(error.value)
 
 
-def test_pictures_that_do_not_go_with_texts_or_positions_are_refused(model: ClipVil) -> None:
+def test_images_that_do_not_match_texts_or_positions_are_refused(model: ClipVil) -> None:
     batch = example(1, 5)
-    with pytest.raises(ValueError, match="1 texts and 2 pictures do not go together"):
+    with pytest.raises(ValueError, match="1 texts and 2 images do not match"):
         model(batch | {"pixels": batch["pixels"].repeat(2, 1, 1, 1)})
-    with pytest.raises(ConfigError, match="pos_num=4: a picture has 2 x 5 places .* expected at most 4 a side"):
+    with pytest.raises(ConfigError, match="pos_num=4: an image has 2 x 5 grid cells .* expected at most 4 a side"):
         model(example(1, 5, width=160))
     with pytest.raises(ValueError, match="multiples of 32"):
         model(example(1, 5, width=90))

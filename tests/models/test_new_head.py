@@ -1,31 +1,33 @@
-"""A model of one task starts another with a new head and everything else as it was."""
+"""A model of one task starts another with a new head and all other weights as they were."""
 
 import pytest
 import torch
 
-from tests.models.test_registered import SIZES, batch_of
-from vlx import models
-from vlx.models import Head
+from tests.models.helpers import REGION_ENCODERS, batch_of, build
+from vlx.models.create import with_new_head
+from vlx.models.heads import Head
+from vlx.models.spec import load_spec
 from vlx.objectives.supervised import logits_of
 
 HEADS = [
     (Head("classify", 5), 1, 5),
     (Head("classify", 2, 2), 2, 2),
-    (Head("point", 1), 1, 5),
-    (Head("choose", 1), 3, 3),
+    (Head("grounding", 1), 1, 5),
+    (Head("multiple_choice", 1), 3, 3),
 ]
 
 
-@pytest.mark.parametrize("system", models.SYSTEMS)
+@pytest.mark.parametrize("name", REGION_ENCODERS)
 @pytest.mark.parametrize(("head", "pairs", "width"), HEADS)
-def test_all_but_the_head_is_kept(system: str, head: Head, pairs: int, width: int) -> None:
-    old = models.build(system, Head("classify", 3), SIZES, seed=0)
-    new, same, other = (models.with_new_head(old, system, head, seed=seed) for seed in (1, 1, 2))
-    begins = models.HEADS[system]
-    before, after = old.state_dict(), new.state_dict()
-    assert {name for name in after if not name.startswith(begins)} == {n for n in before if not n.startswith(begins)}
-    assert all(torch.equal(after[name], before[name]) for name in after if not name.startswith(begins))
-    drawn = [name for name in after if name.startswith(begins) and after[name].ndim > 1]
-    assert drawn and all(torch.equal(after[name], same.state_dict()[name]) for name in drawn)
-    assert any(not torch.equal(after[name], other.state_dict()[name]) for name in drawn)
+def test_all_weights_but_the_head_stay(name: str, head: Head, pairs: int, width: int) -> None:
+    spec = load_spec(name)
+    old = build(name, Head("classify", 3))
+    new, repeated, different = (with_new_head(spec, old, head, seed=seed) for seed in (1, 1, 2))
+    before = {key: weight for key, weight in old.state_dict().items() if not spec.is_head(key)}
+    after = new.state_dict()
+    assert {key for key in after if not spec.is_head(key)} == before.keys()
+    assert all(torch.equal(after[key], weight) for key, weight in before.items())
+    matrices = [key for key in after if spec.is_head(key) and after[key].ndim > 1]
+    assert matrices and all(torch.equal(after[key], repeated.state_dict()[key]) for key in matrices)
+    assert any(not torch.equal(after[key], different.state_dict()[key]) for key in matrices)
     assert logits_of(new, batch_of(2, pairs)).shape == (2, width)

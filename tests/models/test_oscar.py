@@ -1,35 +1,23 @@
-"""The single stream: results do not depend on padding, neighbours or layout."""
+"""The single stream: results depend neither on padding nor on other rows nor on packing."""
+
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 from transformers import AutoModel
-from vlx.training.batching import joint_layout
 
+from vlx.inputs.packing import joint_packing
 from vlx.models.oscar import Oscar, OscarConfig
 
 
 def config(**options: object) -> OscarConfig:
     sizes = {
-        "vocab_size": 50,
-        "hidden_size": 32,
-        "num_hidden_layers": 3,
-        "num_attention_heads": 4,
-        "intermediate_size": 48,
-    }
-    return OscarConfig(
-        **(
-            sizes
-            | {
-                "img_feature_dim": 14,
-                "max_position_embeddings": 40,
-                "classifier": "mlp",
-                "hidden_dropout_prob": 0.0,
-                "attention_probs_dropout_prob": 0.0,
-            }
-            | options
-        )
-    )
+        "vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48,
+        "img_feature_dim": 14, "max_position_embeddings": 40, "classifier": "mlp", "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+    }  # fmt: skip
+    return OscarConfig(**(sizes | options))
 
 
 @pytest.fixture
@@ -44,19 +32,19 @@ def model() -> Oscar:
 def example(seed: int, tokens: int, regions: tuple[int, int]) -> dict[str, Tensor]:
     """One statement of two images, unpadded but for the smaller image."""
     generator = torch.Generator().manual_seed(seed)
-    most = max(regions)
-    corners = torch.rand(1, 2, most, 2, generator=generator) / 2
+    width = max(regions)
+    corners = torch.rand(1, 2, width, 2, generator=generator) / 2
     return {
         "input_ids": torch.randint(1, 50, (1, 1, tokens), generator=generator).expand(1, 2, tokens),
         "text_mask": torch.ones(1, 2, tokens, dtype=torch.bool),
-        "regions": torch.rand(1, 2, most, 8, generator=generator),
+        "regions": torch.rand(1, 2, width, 8, generator=generator),
         "boxes": torch.cat([corners, corners + 0.3], -1),
-        "region_mask": torch.arange(most) < torch.tensor(regions)[None, :, None],
+        "region_mask": torch.arange(width) < torch.tensor(regions)[None, :, None],
     }
 
 
 def padded(batch: dict[str, Tensor], tokens: int, regions: int) -> dict[str, Tensor]:
-    """The same batch with room to spare; what fills it is noise, which masks must hide."""
+    """The batch with more padding, of noise that the masks must hide."""
     text = tokens - batch["input_ids"].shape[-1]
     room = regions - batch["regions"].shape[-2]
     fill = torch.nn.functional.pad
@@ -69,35 +57,38 @@ def padded(batch: dict[str, Tensor], tokens: int, regions: int) -> dict[str, Ten
     }
 
 
-def with_layout(batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    texts, regions = batch["text_mask"].sum(-1).flatten(), batch["region_mask"].sum(-1).flatten()
-    return batch | {"layout": joint_layout(texts, regions, batch["input_ids"].shape[-1])}
+def with_packing(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    texts = batch["text_mask"].sum(-1).flatten()
+    regions = batch["region_mask"].sum(-1).flatten()
+    return batch | {"packing": joint_packing(texts, regions, batch["input_ids"].shape[-1])}
 
 
-def test_logits_are_the_same_alone_batched_and_over_padded(model: Oscar) -> None:
+def test_logits_are_equal_alone_batched_and_with_more_padding(model: Oscar) -> None:
     examples = [example(1, 5, (3, 1)), example(2, 11, (2, 6)), example(3, 3, (0, 4))]
     alone = torch.cat([model(batch).logits for batch in examples])
     wide = [padded(batch, 22, 12) for batch in examples]
     batched = {name: torch.cat([batch[name] for batch in wide]) for name in wide[0]}
     torch.testing.assert_close(model(batched).logits, alone, atol=1e-5, rtol=0)
-    torch.testing.assert_close(model(with_layout(batched)).logits, alone, atol=1e-5, rtol=0)
+    torch.testing.assert_close(model(with_packing(batched)).logits, alone, atol=1e-5, rtol=0)
 
 
-def test_joint_layout_gives_every_position_its_own_vector_back(model: Oscar) -> None:
+def test_joint_packing_returns_the_vector_of_every_position(model: Oscar) -> None:
     batch = padded(example(2, 6, (2, 5)), 9, 8)
-    plain, packed = model(batch), model(with_layout(batch))
+    plain = model(batch)
+    packed = model(with_packing(batch))
     assert packed.text_hidden.shape == plain.text_hidden.shape
-    text, regions = batch["text_mask"].flatten(0, 1), batch["region_mask"].flatten(0, 1)
+    text = batch["text_mask"].flatten(0, 1)
+    regions = batch["region_mask"].flatten(0, 1)
     torch.testing.assert_close(packed.text_hidden[text], plain.text_hidden[text], atol=1e-5, rtol=0)
     torch.testing.assert_close(packed.region_hidden[regions], plain.region_hidden[regions], atol=1e-5, rtol=0)
     assert not packed.region_hidden[~regions].any()
 
 
-def test_joint_layout_is_shorter_than_padding_apart() -> None:
-    layout = joint_layout(torch.tensor([5, 20]), torch.tensor([30, 2]), 20)
-    assert layout.shape == (2, 35)
-    assert layout[0, :6].tolist() == [0, 1, 2, 3, 4, 20]
-    assert layout[1, 19:23].tolist() == [19, 20, 21, -1]
+def test_joint_packing_is_shorter_than_padding_text_and_regions_apart() -> None:
+    packing = joint_packing(torch.tensor([5, 20]), torch.tensor([30, 2]), 20)
+    assert packing.shape == (2, 35)
+    assert packing[0, :6].tolist() == [0, 1, 2, 3, 4, 20]
+    assert packing[1, 19:23].tolist() == [19, 20, 21, -1]
 
 
 def test_an_image_without_regions_gives_finite_logits_and_gradients(model: Oscar) -> None:
@@ -110,16 +101,16 @@ def test_an_image_without_regions_gives_finite_logits_and_gradients(model: Oscar
 
 def test_every_image_of_a_statement_matters(model: Oscar) -> None:
     batch = example(5, 6, (4, 4))
-    swapped = batch | {name: batch[name].flip(1) for name in ("regions", "boxes", "region_mask")}
-    assert not torch.allclose(model(batch).logits, model(swapped).logits, atol=1e-3)
+    exchanged = batch | {name: batch[name].flip(1) for name in ("regions", "boxes", "region_mask")}
+    assert not torch.allclose(model(batch).logits, model(exchanged).logits, atol=1e-3)
 
 
-def test_saved_and_loaded_model_gives_the_same_logits(model: Oscar, tmp_path) -> None:
+def test_a_saved_and_loaded_model_gives_the_same_logits(model: Oscar, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
-    again = AutoModel.from_pretrained(tmp_path).eval()
+    loaded = AutoModel.from_pretrained(tmp_path).eval()
     batch = example(6, 6, (4, 2))
-    assert isinstance(again, Oscar)
-    assert torch.equal(model(batch).logits, again(batch).logits)
+    assert isinstance(loaded, Oscar)
+    assert torch.equal(model(batch).logits, loaded(batch).logits)
 
 
 def test_gradient_checkpointing_changes_memory_not_gradients(model: Oscar) -> None:

@@ -1,4 +1,4 @@
-"""Full-size models have the originals' parameters, name by name: the tables of the specifications."""
+"""Full-size models have the originals' parameters, name by name."""
 
 import json
 import re
@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from vlx.checkpoints.clip_vil import export_clip_vil
-from vlx.checkpoints.lxmert import export_lxmert
 
 from tests.models.test_clip_vil import RN50X4
+from vlx.checkpoints.originals import clip_vil, lxmert
 from vlx.models.clip_vil import ClipVil, ClipVilConfig
 from vlx.models.lxmert import LxmertConfig, LxmertForPreTraining
 from vlx.models.oscar import Oscar, OscarConfig
@@ -30,29 +29,29 @@ def specs() -> Path:
 def test_lxmert_has_the_473_keys_of_its_table(specs: Path) -> None:
     with torch.device("meta"):
         model = LxmertForPreTraining(LxmertConfig())
-    weights = {name: tuple(tensor.shape) for name, tensor in export_lxmert(model).items()}
+    weights = {name: tuple(tensor.shape) for name, tensor in lxmert.export_original(model).items()}
     assert len(weights) == 473
     rows = list(ROW.finditer((specs / "lxmert.md").read_text(encoding="utf-8")))
     assert len(rows) > 80
-    told = 0
+    checked = 0
     for row in rows:
         shape = tuple(map(int, row["shape"].split(",")))
         for layer in range(int(row["copies"])) if "{i}" in row["name"] else [0]:
             assert weights[row["name"].replace("{i}", str(layer))] == shape, row["name"]
-            told += 1
-    assert told > 440, "the table names nearly all"
+            checked += 1
+    assert checked > 440, "the table names nearly all"
 
 
 @pytest.mark.parametrize(("name", "options"), [("rn50", {}), ("rn50x4", RN50X4 | {"clip_text_width": 640})])
 def test_clip_vil_has_the_names_and_shapes_of_its_table(specs: Path, name: str, options: dict) -> None:
     expected = json.loads((specs / f"clip-vil-shapes-{name}.json").read_text())
     with torch.device("meta"):
-        model = ClipVil(ClipVilConfig(unused_weights=True, heads=["words", "matched", "answers"], **options))
-    weights = {key: list(tensor.shape) for key, tensor in export_clip_vil(model).items()}
+        model = ClipVil(ClipVilConfig(unused_weights=True, heads=["mlm", "itm", "qa"], **options))
+    weights = {key: list(tensor.shape) for key, tensor in clip_vil.export_original(model).items()}
     assert weights == expected
 
 
-COUNTS = [  # specs/oscar-reptile.md a.5: layers, options -> parameters
+COUNTS = [  # layers, options of the published models -> parameters
     (12, {"num_labels": 3129}, 113_466_681),
     (6, {"num_labels": 3129}, 70_939_449),
     (12, {"num_labels": 1853}, 112_485_437),

@@ -1,4 +1,4 @@
-"""A student starts from the teacher layers its strategy names."""
+"""A student starts from the teacher layers that its strategy names."""
 
 import pytest
 import torch
@@ -32,7 +32,7 @@ def test_every_ratio_of_depths_has_its_map(layers: tuple[int, int]) -> None:
     """Each teacher layer belongs to one student layer (mean); skip takes the last of each."""
     student, teacher = layers
     shares = layer_map("mean", student, teacher)
-    assert [other for share in shares for other in share] == list(range(teacher)) and all(shares)
+    assert [layer for share in shares for layer in share] == list(range(teacher)) and all(shares)
     assert layer_map("skip", student, teacher) == [share[-1:] for share in shares]
     assert {len(share) for share in shares} <= {teacher // student, -(-teacher // student)}
 
@@ -47,24 +47,25 @@ def test_a_ratio_that_is_no_whole_number_takes_the_nearest_layer() -> None:
 def test_student_copies_the_layers_and_everything_else(init: str, source: list[int]) -> None:
     teacher = Oscar(config(num_hidden_layers=4))
     student = student_from(teacher, layers=2, init=init, seed=0)
-    theirs = teacher.state_dict()
-    for index, other in enumerate(source):
-        name = "bert.encoder.layer.{}.output.dense.weight"
-        assert torch.equal(student.state_dict()[name.format(index)], theirs[name.format(other)])
+    weights = teacher.state_dict()
+    name = "bert.encoder.layer.{}.output.dense.weight"
+    for layer, teacher_layer in enumerate(source):
+        assert torch.equal(student.state_dict()[name.format(layer)], weights[name.format(teacher_layer)])
     assert torch.equal(student.classifier[0].weight, teacher.classifier[0].weight)
     assert teacher.config.num_hidden_layers == 4
 
 
-def test_a_student_of_both_starts_from_the_mean_of_two_layers_and_of_none_from_all_but_the_layers() -> None:
+def test_init_mean_averages_two_layers_and_init_none_copies_all_but_the_layers() -> None:
     teacher = Oscar(config(num_hidden_layers=4))
-    both, none = (student_from(teacher, layers=2, init=init, seed=0).state_dict() for init in ("mean", "none"))
-    theirs, name = teacher.state_dict(), "bert.encoder.layer.{}.output.dense.weight"
-    for index in (0, 1):
-        two = [theirs[name.format(2 * index + other)] for other in (0, 1)]
-        torch.testing.assert_close(both[name.format(index)], (two[0] + two[1]) / 2)
-        assert not any(torch.equal(none[name.format(index)], other) for other in two)
-    others = [key for key in none if ".layer." not in key]
-    assert others and all(torch.equal(none[key], theirs[key]) and torch.equal(both[key], theirs[key]) for key in others)
+    mean, none = (student_from(teacher, layers=2, init=init, seed=0).state_dict() for init in ("mean", "none"))
+    weights = teacher.state_dict()
+    name = "bert.encoder.layer.{}.output.dense.weight"
+    for layer in (0, 1):
+        pair = [weights[name.format(2 * layer + offset)] for offset in (0, 1)]
+        torch.testing.assert_close(mean[name.format(layer)], (pair[0] + pair[1]) / 2)
+        assert not any(torch.equal(none[name.format(layer)], weight) for weight in pair)
+    rest = [key for key in none if ".layer." not in key]
+    assert rest and all(torch.equal(none[key], weights[key]) and torch.equal(mean[key], weights[key]) for key in rest)
 
 
 def test_a_narrow_student_keeps_the_heads_and_the_proportions() -> None:
@@ -82,9 +83,9 @@ def test_a_narrow_student_keeps_the_heads_and_the_proportions() -> None:
 
 def test_random_student_depends_on_the_seed_alone() -> None:
     teacher = Oscar(config(num_hidden_layers=4))
-    one, two = (student_from(teacher, layers=2, init="random", seed=3).state_dict() for _ in range(2))
-    other = student_from(teacher, layers=2, init="random", seed=4).state_dict()
+    first, second = (student_from(teacher, layers=2, init="random", seed=3).state_dict() for _ in range(2))
+    different = student_from(teacher, layers=2, init="random", seed=4).state_dict()
     name = "bert.img_embedding.weight"
-    assert torch.equal(one[name], two[name])
-    assert not torch.equal(one[name], other[name])
-    assert not torch.equal(one[name], teacher.state_dict()[name])
+    assert torch.equal(first[name], second[name])
+    assert not torch.equal(first[name], different[name])
+    assert not torch.equal(first[name], teacher.state_dict()[name])

@@ -1,4 +1,6 @@
-"""Two streams: results do not depend on padding, on neighbours, or on how often a caption or an image is repeated."""
+"""Two streams: results depend neither on padding nor on other rows nor on repeated captions or images."""
+
+from pathlib import Path
 
 import pytest
 import torch
@@ -7,12 +9,12 @@ from transformers import AutoModel
 
 from vlx.errors import ConfigError
 from vlx.models.student import set_dropout
-from vlx.models.vilbert import Mix, Vilbert, VilbertConfig
+from vlx.models.vilbert import MixedAttention, Vilbert, VilbertConfig
 from vlx.models.vilbert_heads import PRETRAINING
 
 Batch = dict[str, Tensor]
-DEAD = 6 * (1025 * 1024 + 1025 * 768)  # the original's q_dense1 and q_dense2 of six bridges, which it never uses
-SINGLE = ("vil_prediction", "vil_tri_prediction", "aligned", "vil_logit")  # heads of one text and one image
+UNUSED = 6 * (1025 * 1024 + 1025 * 768)  # the original's q_dense1 and q_dense2 of six bridges, which it never uses
+SINGLE = ("vil_prediction", "vil_tri_prediction", "itm", "vil_logit")  # heads of one text and one image
 
 
 def config(**options: object) -> VilbertConfig:
@@ -26,7 +28,8 @@ def config(**options: object) -> VilbertConfig:
     sizes |= {f"{stream}{name}": 0.0 for stream in ("", "v_") for name in drops}
     heads = {"vil_prediction": ("answers", 9), "vil_binary_prediction": ("pair", 2), "vil_logit": ("match", 1)}
     heads |= {"vil_tri_prediction": ("classes", 3), "vision_logit": ("regions", 1), "linguisic_logit": ("tokens", 1)}
-    return VilbertConfig(**({**sizes, "heads": heads, "task_specific_tokens": True} | options))
+    sizes |= {"heads": heads, "task_specific_tokens": True}
+    return VilbertConfig(**(sizes | options))
 
 
 def build(**options: object) -> Vilbert:
@@ -46,21 +49,23 @@ def model() -> Vilbert:
 
 def example(seed: int, tokens: int, regions: int, *, images: int = 0) -> Batch:
     """One text with one image, or with `images` of them."""
-    generator, lead = torch.Generator().manual_seed(seed), (1, images) if images else (1,)
-    corners = torch.rand(*lead, regions, 2, generator=generator) / 2
+    generator = torch.Generator().manual_seed(seed)
+    shape = (1, images) if images else (1,)
+    corners = torch.rand(*shape, regions, 2, generator=generator) / 2
     return {
         "input_ids": torch.randint(1, 50, (1, tokens), generator=generator),
         "text_mask": torch.ones(1, tokens, dtype=torch.bool),
         "task_ids": torch.tensor([seed % 20]),
-        "regions": torch.rand(*lead, regions, 8, generator=generator),
+        "regions": torch.rand(*shape, regions, 8, generator=generator),
         "boxes": torch.cat([corners, corners + 0.3], -1),
-        "region_mask": torch.ones(*lead, regions, dtype=torch.bool),
+        "region_mask": torch.ones(*shape, regions, dtype=torch.bool),
     }
 
 
 def padded(batch: Batch, tokens: int, regions: int) -> Batch:
-    """The same with room to spare, filled with noise that the masks must hide."""
-    text, room = tokens - batch["input_ids"].shape[-1], regions - batch["regions"].shape[-2]
+    """The batch with more padding, of noise that the masks must hide."""
+    text = tokens - batch["input_ids"].shape[-1]
+    room = regions - batch["regions"].shape[-2]
     pad = torch.nn.functional.pad
     return batch | {
         "input_ids": pad(batch["input_ids"], (0, text), value=7),
@@ -76,7 +81,7 @@ def joined(batches: list[Batch]) -> Batch:
 
 
 @pytest.mark.parametrize("options", [{}, {"dynamic_attention": True, "fusion_method": "sum"}])
-def test_scores_are_the_same_alone_batched_and_over_padded(options: dict[str, object]) -> None:
+def test_scores_are_equal_alone_batched_and_with_more_padding(options: dict[str, object]) -> None:
     model = build(**options)
     examples = [example(1, 5, 3), example(2, 11, 6), example(3, 3, 1)]
     alone = [model(batch, heads=(*SINGLE, "vision_logit")).scores for batch in examples]
@@ -91,12 +96,13 @@ def test_scores_are_the_same_alone_batched_and_over_padded(options: dict[str, ob
 
 
 @pytest.mark.parametrize("dynamic", [False, True])
-def test_one_caption_against_many_images_is_read_once_and_scored_as_each_pair_alone(dynamic: bool) -> None:
-    model, read = build(dynamic_attention=dynamic), []
+def test_a_caption_with_several_images_is_encoded_once_and_scored_as_each_pair_alone(dynamic: bool) -> None:
+    model = build(dynamic_attention=dynamic)
+    rows = []
     batch = joined([example(1, 6, 4, images=3), example(2, 6, 4, images=3)])
-    model.bert.encoder.layer[0].register_forward_hook(lambda _, __, output: read.append(len(output)))
+    model.bert.encoder.layer[0].register_forward_hook(lambda _, __, output: rows.append(len(output)))
     scores = model(batch, heads=("vil_logit",)).logits
-    assert read == [2] and scores.shape == (2, 3)
+    assert rows == [2] and scores.shape == (2, 3)
     images = ("regions", "boxes", "region_mask")
     for b, n in ((0, 1), (1, 1)):
         pair = {name: tensor[b, n] if name in images else tensor[b] for name, tensor in batch.items()}
@@ -104,11 +110,11 @@ def test_one_caption_against_many_images_is_read_once_and_scored_as_each_pair_al
         torch.testing.assert_close(scores[b, n], model(pair, heads=("vil_logit",)).logits[0, 0], atol=1e-5, rtol=0)
 
 
-def test_one_image_under_many_captions_is_the_image_repeated(model: Vilbert) -> None:
+def test_an_image_with_several_captions_scores_as_the_repeated_image(model: Vilbert) -> None:
     texts = joined([example(seed, 6, 4) for seed in (1, 2, 3)])
-    one = example(4, 6, 4)
-    shared = one | {name: texts[name][None] for name in ("input_ids", "text_mask")}
-    repeated = {name: one[name].expand(3, *one[name].shape[1:]) for name in one}
+    image = example(4, 6, 4)
+    shared = image | {name: texts[name][None] for name in ("input_ids", "text_mask")}
+    repeated = {name: image[name].expand(3, *image[name].shape[1:]) for name in image}
     repeated |= {name: texts[name] for name in ("input_ids", "text_mask")}
     scores, alone = (model(batch, heads=("vil_logit",)).logits for batch in (shared, repeated))
     torch.testing.assert_close(scores, alone.T, atol=1e-5, rtol=0)
@@ -116,43 +122,48 @@ def test_one_image_under_many_captions_is_the_image_repeated(model: Vilbert) -> 
 
 def test_a_pair_head_reads_both_images_in_their_order(model: Vilbert) -> None:
     batch = example(5, 6, 4, images=2)
-    swapped = batch | {name: batch[name].flip(1) for name in ("regions", "boxes", "region_mask")}
-    both = [model(each, heads=("vil_binary_prediction",)).logits for each in (batch, swapped)]
+    exchanged = batch | {name: batch[name].flip(1) for name in ("regions", "boxes", "region_mask")}
+    both = [model(each, heads=("vil_binary_prediction",)).logits for each in (batch, exchanged)]
     assert both[0].shape == (1, 2) and not torch.allclose(*both, atol=1e-3)
 
 
 def test_the_global_region_is_the_mean_region_on_the_whole_image() -> None:
-    plain, held = build(), build(global_region=False)
+    plain = build()
+    without = build(global_region=False)
     batch = padded(example(1, 5, 3), 5, 6)
     first = {"regions": batch["regions"][:, :3].mean(1, keepdim=True), "boxes": torch.tensor([[[0.0, 0.0, 1.0, 1.0]]])}
     first["region_mask"] = torch.tensor([[True]])
-    with_it = batch | {name: torch.cat([row, batch[name]], 1) for name, row in first.items()}
-    ours, theirs = plain(batch, heads=("vil_logit", "vision_logit")), held(with_it, heads=("vil_logit", "vision_logit"))
-    torch.testing.assert_close(ours.logits, theirs.logits)
-    torch.testing.assert_close(ours.scores["vision_logit"], theirs.scores["vision_logit"][:, 1:])
-    assert ours.region_hidden.shape[1] == 6
-    halved = with_it | {"regions": torch.cat([first["regions"] * 1.5, batch["regions"]], 1)}
-    counted = batch | {"counted_mask": torch.tensor([[True, False, True, False, False, False]])}  # 3 regions / 2
-    torch.testing.assert_close(plain(counted).logits, held(halved).logits)
+    extended = batch | {name: torch.cat([row, batch[name]], 1) for name, row in first.items()}
+    output = plain(batch, heads=("vil_logit", "vision_logit"))
+    expected = without(extended, heads=("vil_logit", "vision_logit"))
+    torch.testing.assert_close(output.logits, expected.logits)
+    torch.testing.assert_close(output.scores["vision_logit"], expected.scores["vision_logit"][:, 1:])
+    assert output.region_hidden.shape[1] == 6
+    scaled = extended | {"regions": torch.cat([first["regions"] * 1.5, batch["regions"]], 1)}
+    visible = batch | {"visible_region_mask": torch.tensor([[True, False, True, False, False, False]])}  # 3 regions / 2
+    torch.testing.assert_close(plain(visible).logits, without(scaled).logits)
 
 
-def test_a_region_is_told_apart_by_its_area_and_the_task_by_its_token(model: Vilbert) -> None:
+def test_the_area_of_a_region_and_the_token_of_the_task_change_the_scores(model: Vilbert) -> None:
     batch = example(6, 5, 3)
     assert not torch.allclose(model(batch).logits, model(batch | {"boxes": batch["boxes"] / 2}).logits, atol=1e-4)
-    other = batch | {"task_ids": batch["task_ids"] + 1}
-    assert not torch.allclose(model(batch).logits, model(other).logits, atol=1e-4)
+    next_task = batch | {"task_ids": batch["task_ids"] + 1}
+    assert not torch.allclose(model(batch).logits, model(next_task).logits, atol=1e-4)
     assert model(batch).text_hidden.shape[1] == 6  # the task's token is the second
 
 
-def test_without_co_attention_the_text_does_not_see_the_image() -> None:
+def test_without_co_attention_the_text_does_not_depend_on_the_image() -> None:
     for used in (True, False):
-        model, one = build(with_coattention=used), example(7, 5, 3)
-        hidden = [model(one | {"regions": one["regions"] * scale}).text_hidden for scale in (1, 2)]
+        model = build(with_coattention=used)
+        batch = example(7, 5, 3)
+        hidden = [model(batch | {"regions": batch["regions"] * scale}).text_hidden for scale in (1, 2)]
         assert torch.equal(*hidden) is not used
 
 
 def test_fixed_layers_get_no_gradient_and_change_no_value() -> None:
-    plain, fixed, batch = build(), build(fixed_t_layer=1, fixed_v_layer=1), example(8, 5, 3)
+    plain = build()
+    fixed = build(fixed_t_layer=1, fixed_v_layer=1)
+    batch = example(8, 5, 3)
     assert torch.equal(plain(batch).logits, fixed(batch).logits)
     fixed(batch).logits.sum().backward()
     names = {name for name, weight in fixed.named_parameters() if weight.grad is not None}
@@ -160,33 +171,34 @@ def test_fixed_layers_get_no_gradient_and_change_no_value() -> None:
     assert not any(".layer.0." in name or ".v_layer.0." in name or "embeddings" in name for name in names)
 
 
-def test_no_head_runs_that_nobody_asked_for(model: Vilbert) -> None:
+def test_only_the_heads_of_the_call_run(model: Vilbert) -> None:
     model.cls.register_forward_hook(lambda *_: pytest.fail("the heads of pre-training ran"))
-    model.cls.predictions.register_forward_hook(lambda *_: pytest.fail("the word head ran"))
+    model.cls.predictions.register_forward_hook(lambda *_: pytest.fail("the MLM head ran"))
     assert model(example(9, 5, 3)).scores.keys() == {"vil_prediction"}
-    assert model(example(9, 5, 3), heads=("vil_logit", "aligned")).scores.keys() == {"vil_logit", "aligned"}
+    assert model(example(9, 5, 3), heads=("vil_logit", "itm")).scores.keys() == {"vil_logit", "itm"}
 
 
-def test_a_new_head_is_a_line_of_the_configuration() -> None:
+def test_a_new_head_is_one_entry_of_the_configuration() -> None:
     model = build(heads={"colour": ("classes", 5), "shape": ("triple", 4)}, head="colour")
     assert model(example(1, 5, 3)).logits.shape == (1, 5)
     assert model(example(1, 5, 3, images=3), heads=("shape",)).logits.shape == (1, 4)
 
 
-def test_saved_and_loaded_model_is_the_same_to_the_bit_and_tied(model: Vilbert, tmp_path) -> None:
+def test_a_saved_and_loaded_model_has_the_same_bits_and_stays_tied(model: Vilbert, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
-    again = AutoModel.from_pretrained(tmp_path).eval()
-    assert isinstance(again, Vilbert) and list(again.state_dict()) == list(model.state_dict())
-    assert all(torch.equal(again.state_dict()[name], tensor) for name, tensor in model.state_dict().items())
-    assert again.cls.predictions.decoder.weight is again.bert.embeddings.word_embeddings.weight
+    loaded = AutoModel.from_pretrained(tmp_path).eval()
+    assert isinstance(loaded, Vilbert) and list(loaded.state_dict()) == list(model.state_dict())
+    assert all(torch.equal(loaded.state_dict()[name], tensor) for name, tensor in model.state_dict().items())
+    assert loaded.cls.predictions.decoder.weight is loaded.bert.embeddings.word_embeddings.weight
     heads = (*SINGLE, "vision_logit", "linguisic_logit", *PRETRAINING)
-    ours, theirs = (each(example(1, 5, 3), heads=heads).scores for each in (model, again))
+    before, after = (each(example(1, 5, 3), heads=heads).scores for each in (model, loaded))
     for name in heads:  # mapped weights lie elsewhere in memory, which moves the last bit of a product
-        torch.testing.assert_close(ours[name], theirs[name], atol=1e-5, rtol=0)
+        torch.testing.assert_close(before[name], after[name], atol=1e-5, rtol=0)
 
 
-def test_gradient_checkpointing_changes_memory_not_gradients() -> None:
-    model, batch = build(dynamic_attention=True).train(), example(7, 6, 4, images=2)
+def test_gradient_checkpointing_changes_no_gradient() -> None:
+    model = build(dynamic_attention=True).train()
+    batch = example(7, 6, 4, images=2)
     model.dropout.p = 0.0
 
     def gradients() -> dict[str, Tensor]:
@@ -207,19 +219,20 @@ def test_gradient_checkpointing_changes_memory_not_gradients() -> None:
 def test_published_model_has_the_published_number_of_parameters() -> None:
     with torch.device("meta"):
         model = Vilbert(VilbertConfig(task_specific_tokens=True))
-    assert sum(weight.numel() for weight in model.parameters()) == 268_028_859 - DEAD
-    assert sum(weight.numel() for weight in model.bert.parameters()) == 246_742_016 - DEAD
+    assert sum(weight.numel() for weight in model.parameters()) == 268_028_859 - UNUSED
+    assert sum(weight.numel() for weight in model.bert.parameters()) == 246_742_016 - UNUSED
 
 
-def test_dropout_reaches_both_streams_and_the_bridges(model: Vilbert) -> None:
+def test_dropout_acts_on_both_streams_and_the_bridges(model: Vilbert) -> None:
     set_dropout(model, 0.3, 0.4)
-    assert {module.dropout for module in model.modules() if isinstance(module, Mix)} == {0.4}
+    assert {module.dropout for module in model.modules() if isinstance(module, MixedAttention)} == {0.4}
     batch = example(1, 5, 3)
     assert not torch.equal(model.train()(batch).logits, model(batch).logits)
 
 
-def test_an_image_without_regions_and_a_text_that_nobody_reads_give_finite_gradients() -> None:
-    model, batch = build(dynamic_attention=True), example(4, 4, 0)
+def test_an_image_without_regions_and_a_masked_text_give_finite_gradients() -> None:
+    model = build(dynamic_attention=True)
+    batch = example(4, 4, 0)
     logits = model(batch | {"text_mask": torch.zeros_like(batch["text_mask"])}).logits
     logits.sum().backward()
     assert logits.isfinite().all()
@@ -235,7 +248,7 @@ def test_an_image_without_regions_and_a_text_that_nobody_reads_give_finite_gradi
         ({"fixed_t_layer": 2}, "fixed_t_layer=2: expected at most .* 1"),
         ({"fusion_method": "cat"}, "fusion_method=cat: expected mul or sum"),
         ({"heads": {"colour": ("round", 3)}, "head": "colour"}, "colour is of kind round; expected one of answers"),
-        ({"head": "vil"}, "head=vil: expected one of words"),
+        ({"head": "vil"}, "head=vil: expected one of mlm"),
     ],
 )
 def test_a_configuration_that_cannot_be_built_is_refused_in_a_line(options: dict[str, object], fault: str) -> None:
@@ -244,7 +257,7 @@ def test_a_configuration_that_cannot_be_built_is_refused_in_a_line(options: dict
     assert "\n" not in str(error.value)
 
 
-def test_texts_and_images_that_do_not_go_together_are_refused(model: Vilbert) -> None:
+def test_texts_and_images_that_do_not_match_are_refused(model: Vilbert) -> None:
     batch = example(1, 5, 3, images=2)
     texts = {name: batch[name][:, None].expand(1, 3, -1) for name in ("input_ids", "text_mask")}
     with pytest.raises(ValueError, match=r"texts \(1, 3\) and images \(1, 2\)"):

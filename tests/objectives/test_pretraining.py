@@ -1,127 +1,137 @@
-"""Hand-computed losses of pre-training; nothing to learn from is 0 and never NaN."""
+"""The weighted sum of an architecture's losses, their accuracies, and the MLM head at masked positions."""
 
 from math import log
+from types import SimpleNamespace
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from vlx.errors import ConfigError
-from vlx.objectives.pretraining import (
-    lxmert_losses,
-    matched_loss,
-    mlm_loss,
-    qa_loss,
-    region_class_loss,
-    region_feature_loss,
-    region_weights,
-)
+from tests.models.helpers import build_pretraining
+from vlx.models.heads import PretrainingSizes
+from vlx.models.spec import ModelSpec, all_specs, load_spec
+from vlx.objectives.pretraining import PretrainingSettings, mlm_loss, pretraining_objective
+from vlx.objectives.supervised import Objective
 
-EVEN, SURE = [0.0, 0.0], [log(3.0), 0.0]  # probabilities 1/2 1/2 and 3/4 1/4
+SPECS = [spec for spec in all_specs() if spec.pretraining]
+SIZES = PretrainingSizes(qa=4, mrc_objects=3, mrc_attributes=2, mrfr=6, mrm=4)
 
 
-def batch(**changes: Tensor) -> dict[str, Tensor]:
-    """Two examples of two regions each, the last of them padding."""
-    own = {
-        "word_labels": torch.tensor([[-1, 0], [-1, -1]]),
-        "matched_labels": torch.tensor([1, 0]),
-        "answer_labels": torch.tensor([0, -1]),
-        "object_labels": torch.tensor([[1, -1], [0, 0]]),
-        "object_confidences": torch.tensor([[0.5, 1.0], [0.25, 9.0]]),
-        "attribute_labels": torch.tensor([[0, 0], [1, 0]]),
-        "attribute_confidences": torch.tensor([[0.5, 1.0], [0.25, 9.0]]),
-        "region_targets": torch.tensor([[[0.5, 3.0], [1.0, 1.0]], [[2.0, 0.0], [9.0, 9.0]]]),
-        "masked_regions": torch.tensor([[True, False], [True, True]]),
-        "region_mask": torch.tensor([[True, True], [True, False]]),
-    }
-    return own | changes
-
-
-def scores() -> dict[str, Tensor]:
-    regions = torch.tensor([[SURE, EVEN], [EVEN, SURE]])
+def batch() -> dict[str, Tensor]:
+    """Three texts of up to five tokens with three regions each, the last of which is padding for one."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.tensor([[-1, 7, -1, 9, -1], [-1, -1, -1, -1, -1], [-1, 3, 4, -1, -1]])
+    mask = torch.tensor([[True, True, True], [True, True, False], [True, True, True]])
     return {
-        "words": torch.tensor([[EVEN, SURE], [SURE, SURE]]),
-        "matched": torch.tensor([EVEN, SURE]),
-        "answers": torch.tensor([SURE, EVEN]),
-        "objects": regions,
-        "attributes": regions,
-        "features": torch.zeros(2, 2, 2),
+        "input_ids": torch.randint(5, 20, (3, 5), generator=generator),
+        "text_mask": torch.ones(3, 5, dtype=torch.bool),
+        "regions": torch.rand(3, 3, 6, generator=generator),
+        "pixels": torch.rand(3, 3, 32, 64, generator=torch.Generator().manual_seed(2)),
+        "boxes": torch.rand(3, 3, 4, generator=generator).sort(-1).values[..., [0, 1, 2, 3]],
+        "region_mask": mask,
+        "visible_region_mask": mask,
+        "mlm_labels": labels,
+        "masked_positions": (labels >= 0).flatten().nonzero().flatten(),
+        "itm_labels": torch.tensor([1, 0, 1]),
+        "qa_labels": torch.tensor([2, -1, -1]),
+        "mrc_objects_labels": torch.tensor([[0, 1, 2], [2, 1, -1], [0, 0, 0]]),
+        "mrc_objects_confidences": torch.rand(3, 3, generator=generator),
+        "mrc_attributes_labels": torch.tensor([[0, 1, 0], [1, 1, -1], [0, 0, 0]]),
+        "mrc_attributes_confidences": torch.rand(3, 3, generator=generator),
+        "masked_regions": torch.tensor([[True, False, False], [False, True, True], [False, False, False]]),
+        "region_targets": torch.rand(3, 3, 6, generator=generator),
     }
 
 
-def test_six_losses_are_those_counted_by_hand() -> None:
-    losses = {name: float(loss) for name, loss in lxmert_losses(scores(), batch()).items()}
-    assert losses == pytest.approx(
-        {
-            "words": log(4 / 3),  # one labelled position
-            "matched": (log(2) + log(4 / 3)) / 2,
-            "answers": log(4 / 3),  # one labelled example
-            # three regions there are: 1/4 at 0.5, none (but it counts), 1/2 at 0.25
-            "objects": (0.5 * log(4) + 0 + 0.25 * log(2)) / 3 / 0.15,
-            "attributes": (0.5 * log(4 / 3) + 1.0 * log(2) + 0.25 * log(2)) / 3 / 0.15,
-            # smooth L1: 0.5 * 0.5**2 and 3 - 0.5, mean 1.3125; an unmasked region; 2 - 0.5 and 0, mean 0.75
-            "features": (1.3125 + 0 + 0.75) / 3 / 0.15,
-        }
-    )
+def batch_for(name: str) -> dict[str, Tensor]:
+    classes = torch.rand(3, 3, 4, generator=torch.Generator().manual_seed(1)).softmax(-1)
+    return batch() | ({"region_targets": classes} if name == "vilbert" else {})
 
 
-def test_a_loss_for_each_head_that_ran_and_no_other() -> None:
-    some = {name: scores()[name] for name in ("words", "answers", "features")}
-    needed = ("word_labels", "answer_labels", "region_targets", "masked_regions", "region_mask")
-    given = {name: batch()[name] for name in needed}
-    assert lxmert_losses(some, given).keys() == some.keys()
+def objective_of(name: str, objectives: tuple[str, ...], *, mrm_loss: str = "kl", **loss_weights: float) -> Objective:
+    settings = PretrainingSettings(mrm_loss=mrm_loss, itm_positive_class=load_spec(name).itm_positive_class)
+    return pretraining_objective(objectives, loss_weights=loss_weights, settings=settings)
 
 
-def test_padded_regions_change_no_loss() -> None:
-    fill = torch.nn.functional.pad
-    own, told = batch(), scores()
-    wide = {name: fill(tensor, (0, 0, 0, 3), value=5.0) for name, tensor in told.items() if tensor.shape[1:] == (2, 2)}
-    wide |= {name: told[name] for name in told.keys() - wide.keys()} | {"words": told["words"]}
-    for name in ("object_labels", "object_confidences", "attribute_labels", "attribute_confidences", "region_mask"):
-        own[name] = fill(own[name], (0, 3))
-    own["masked_regions"] = fill(own["masked_regions"], (0, 3), value=True)
-    own["region_targets"] = fill(own["region_targets"], (0, 0, 0, 3), value=7.0)
-    for name, loss in lxmert_losses(wide, own).items():
-        torch.testing.assert_close(loss, lxmert_losses(told, batch())[name])
+def model_of(spec: ModelSpec) -> nn.Module:
+    return build_pretraining(spec.name, SIZES, seed=1, layers=2, cross_layers=1, dropout=0.0, attention_dropout=0.0)
 
 
-@pytest.mark.parametrize(
-    ("kind", "weights"), [("confidence", [0.5, 1.0]), ("masked", [1.0, 0.0]), ("both", [0.5, 0.0])]
-)
-def test_classes_of_regions_count_by_confidence_or_by_mask(kind: str, weights: list[float]) -> None:
-    own = batch()
-    found = region_weights(kind, own["object_confidences"], own["masked_regions"])
-    assert found[0].tolist() == weights
-    losses = lxmert_losses(scores(), own, visual_loss_mask=kind)
-    both = region_class_loss(scores()["objects"], own["object_labels"], found, own["region_mask"])
-    torch.testing.assert_close(losses["objects"], both / 0.15)
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
+def test_the_mlm_head_at_masked_positions_alone_gives_the_same_loss_and_gradients(spec: ModelSpec) -> None:
+    model = model_of(spec).eval()
+    masked = batch_for(spec.name)
+    full = {name: tensor for name, tensor in masked.items() if name != "masked_positions"}
+    labels = masked["mlm_labels"]
+    results = []
+    for inputs, targets, shape in ((masked, labels[labels >= 0], (4, 40)), (full, labels, (3, 5, 40))):
+        model.zero_grad()
+        scores = model(inputs, heads=("mlm",)).scores["mlm"]
+        assert scores.shape == shape
+        loss = mlm_loss(scores, targets)
+        loss.backward()
+        results.append((loss.detach(), model.bert.embeddings.word_embeddings.weight.grad.clone()))
+    for at_masked, at_all in zip(*results, strict=True):
+        torch.testing.assert_close(at_masked, at_all)
 
 
-def test_an_unknown_way_to_weigh_regions_is_refused() -> None:
-    with pytest.raises(ConfigError, match="visual_loss_mask=all: expected one of confidence, masked, both"):
-        lxmert_losses(scores(), batch(), visual_loss_mask="all")
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
+def test_the_total_is_the_weighted_sum_of_the_losses(spec: ModelSpec) -> None:
+    model = model_of(spec).eval()
+    names = spec.pretraining
+    plain = objective_of(spec.name, names)(model, batch_for(spec.name))
+    assert plain.total.item() == pytest.approx(sum(plain.parts[name].item() for name in names), rel=1e-5)
+    weighted = objective_of(spec.name, names[:2], **{names[1]: 2.0})(model, batch_for(spec.name))
+    assert weighted.parts.keys() == {part for name in names[:2] for part in (name, f"{name}_accuracy")}
+    expected = plain.parts[names[0]] + 2 * plain.parts[names[1]]
+    assert weighted.total.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert weighted.counts.keys() == weighted.parts.keys()
 
 
-def test_nothing_to_learn_from_is_zero_with_finite_gradients() -> None:
-    told = {name: tensor.requires_grad_() for name, tensor in scores().items()}
-    labels = ("word_labels", "matched_labels", "answer_labels", "object_labels", "attribute_labels")
-    none = {name: torch.full_like(batch()[name], -1) for name in labels}
-    none |= {name: torch.zeros(2, 2, dtype=torch.bool) for name in ("masked_regions", "region_mask")}
-    losses = lxmert_losses(told, batch(**none))
-    assert losses.keys() == told.keys() and not any(losses.values())
-    torch.stack([*losses.values()]).sum().backward()
-    assert all(not tensor.grad.any() for tensor in told.values())
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
+def test_a_batch_without_labels_has_losses_of_zero(spec: ModelSpec) -> None:
+    unlabeled = batch_for(spec.name) | {"masked_positions": torch.zeros(0, dtype=torch.int64)}
+    unlabeled |= {"mlm_labels": torch.full((3, 5), -1), "qa_labels": torch.full((3,), -1)}
+    unlabeled |= {"masked_regions": torch.zeros(3, 3, dtype=torch.bool)}
+    model = model_of(spec)
+    losses = objective_of(spec.name, spec.pretraining)(model, unlabeled)
+    losses.total.backward()
+    assert losses.parts["mlm"] == losses.parts["mlm_accuracy"] == losses.counts["mlm"] == 0
+    assert all(losses.parts.get(name, 0) == 0 for name in ("qa", "mrm", "mrfr"))
+    assert all(weight.grad is None or weight.grad.isfinite().all() for weight in model.parameters())
 
 
-@pytest.mark.parametrize("loss", [matched_loss, qa_loss, mlm_loss])
-def test_labels_of_minus_one_are_left_out_of_the_mean(loss: object) -> None:
-    logits = torch.tensor([[SURE, EVEN, EVEN]]) if loss is mlm_loss else torch.tensor([SURE, EVEN, EVEN])
-    labels = torch.tensor([0, -1, 1]).view(logits.shape[:-1])
-    assert float(loss(logits, labels)) == pytest.approx((log(4 / 3) + log(2)) / 2)
+class FixedScores(nn.Module):
+    """A model whose scores a test decides."""
+
+    def __init__(self, **scores: Tensor) -> None:
+        super().__init__()
+        self.scores = scores
+
+    def forward(self, batch: dict[str, Tensor], *, heads: list[str]) -> SimpleNamespace:
+        return SimpleNamespace(scores={name: self.scores[name] for name in heads})
 
 
-def test_features_far_off_pull_no_harder_than_those_one_off() -> None:
-    guess = torch.tensor([[[1.0], [50.0]]], requires_grad=True)
-    ones = torch.ones(1, 2)
-    region_feature_loss(guess, torch.zeros(1, 2, 1), ones, ones.bool()).backward()
-    assert guess.grad.flatten().tolist() == [0.5, 0.5]
+def test_accuracies_count_masked_tokens_and_regions_alone() -> None:
+    mlm = torch.eye(20)[[7, 9, 3, 5]]  # the last of four is wrong
+    regions = torch.eye(3)[torch.tensor([[0, 0, 0], [0, 1, 1], [1, 1, 1]])]  # masked: [0,0], [1,1] and a padding region
+    answers = torch.eye(4)[torch.tensor([0, 0, 0])]
+    model = FixedScores(mlm=mlm, mrc_objects=regions, qa=answers)
+    losses = objective_of("lxmert", ("mlm", "mrc_objects", "qa"))(model, batch())
+    assert losses.parts["mlm_accuracy"] == 0.75 and losses.counts["mlm_accuracy"] == 4
+    assert losses.parts["mrc_objects_accuracy"] == 1.0 and losses.counts["mrc_objects_accuracy"] == 2
+    assert losses.parts["qa_accuracy"] == 0.0 and losses.counts["qa"] == 1
+    assert losses.counts["mrc_objects"] == 8  # all regions
+
+
+def test_vilberts_class_0_is_a_match_and_masked_regions_have_classes_with_kl_alone() -> None:
+    itm = torch.tensor([[log(3.0), 0.0], [0.0, log(3.0)], [0.0, log(3.0)]])  # yes, no, no; the last is wrong
+    tensors = batch_for("vilbert")
+    best = tensors["region_targets"].argmax(-1)
+    model = FixedScores(itm=itm, mrm=torch.eye(4)[best], mlm=torch.eye(20)[[7, 9, 3, 4]])
+    losses = objective_of("vilbert", ("mlm", "itm", "mrm"))(model, tensors)
+    assert losses.parts["itm_accuracy"].item() == pytest.approx(2 / 3)
+    assert losses.parts["itm"].item() == pytest.approx((2 * log(4 / 3) + log(4)) / 3, rel=1e-5)
+    assert losses.parts["mrm_accuracy"] == 1.0
+    features = objective_of("vilbert", ("mrm",), mrm_loss="mse")(model, tensors)
+    assert features.parts.keys() == {"mrm"}

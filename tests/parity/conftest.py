@@ -1,4 +1,4 @@
-"""One test a golden case, marked with its topics. Topics not delivered yet run only when asked for by name."""
+"""One test a golden case, marked with its topics. Topics that are not delivered run only if they are named."""
 
 import json
 import os
@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-BESIDE = HERE.parents[2] / "shared" / "parity"
+SHARED = HERE.parents[2] / "shared" / "parity"
 # The topics that `make test` runs; a topic joins with the work that delivers it.
 DELIVERED = ["main", "formats", "models", "tasks", "distill", "pretrain"]
 
 
 def root() -> Path:
-    """VLX_PARITY_DIR, or the vectors beside the project, or the small subset kept here."""
+    """VLX_PARITY_DIR, or the vectors of the shared folder, or the small subset in this folder."""
     if os.environ.get("VLX_PARITY_DIR"):
         return Path(os.environ["VLX_PARITY_DIR"]).resolve()  # before a test changes the directory
-    return BESIDE if BESIDE.is_dir() else HERE / "vectors"
+    return SHARED if SHARED.is_dir() else HERE / "vectors"
 
 
 ROOT = root()
@@ -25,7 +25,7 @@ TOPICS: dict[str, list[str]] = json.loads((ROOT / "cases.json").read_text(encodi
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A case of two topics is two tests: each topic asks its own questions of it."""
+    """A case of two topics is two tests, one for each topic's adapter."""
     if "case" not in metafunc.fixturenames:
         return
     metafunc.parametrize(
@@ -41,10 +41,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    wanted = set(re.findall(r"\w+", config.getoption("markexpr") or "")) & set(TOPICS)
-    chosen = wanted or set(DELIVERED)
-    here = [item for item in items if "case" in getattr(item, "fixturenames", ())]
-    dropped = [item for item in here if not chosen & {mark.name for mark in item.iter_markers()}]
+    named = set(re.findall(r"\w+", config.getoption("markexpr") or "")) & set(TOPICS)
+    chosen = named or set(DELIVERED)
+    cases = [item for item in items if "case" in getattr(item, "fixturenames", ())]
+    dropped = [item for item in cases if not chosen & {mark.name for mark in item.iter_markers()}]
     if dropped:
         config.hook.pytest_deselected(items=dropped)
         items[:] = [item for item in items if item not in dropped]

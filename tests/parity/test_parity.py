@@ -9,7 +9,7 @@ ADAPTERS = Path(__file__).parent / "adapters"
 
 
 def test_case_gives_the_originals_numbers(case: Path, family: str, topic: str) -> None:
-    own = [name for name in (f"{family}_{topic}", family) if (ADAPTERS / f"{name}.py").is_file()]
-    if not own:
+    adapters = [name for name in (f"{family}_{topic}", family) if (ADAPTERS / f"{name}.py").is_file()]
+    if not adapters:
         pytest.fail(f"{case.name}: no adapter yet for {family} ({topic})")
-    importlib.import_module(f"tests.parity.adapters.{own[0]}").check(case)
+    importlib.import_module(f"tests.parity.adapters.{adapters[0]}").check(case)

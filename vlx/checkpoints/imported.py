@@ -17,13 +17,13 @@ log = logging.getLogger("vlx")
 
 
 def load_original(cfg: ImportConfig) -> Loaded:
-    """An original checkpoint, whole or not at all. Raises CheckpointError."""
+    """Load an original checkpoint in full. Raises CheckpointError."""
     spec = load_spec(cfg.model)
     path = Path(cfg.weights)
     model, report = read_original(spec, path)
     log.info("%s", report.summary())
-    beside = (path if path.is_dir() else path.parent) / "vocab.txt"
-    tokenizer = WordPiece.load(Path(cfg.vocab or beside)) if spec.tokenizer == "wordpiece" else None
+    default_vocab = (path if path.is_dir() else path.parent) / "vocab.txt"
+    tokenizer = WordPiece.load(Path(cfg.vocab or default_vocab)) if spec.tokenizer == "wordpiece" else None
     answers = read_answers(Path(cfg.answers)) if cfg.answers else []
     labels = getattr(model.config, "num_labels", 0)
     if answers and len(answers) != labels:

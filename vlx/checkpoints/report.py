@@ -1,4 +1,4 @@
-"""Loading weights with a report, tensor by tensor: nothing is loaded in part without being told."""
+"""Loading weights with a report, tensor by tensor: a checkpoint that fits in part is an error."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

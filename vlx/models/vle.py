@@ -245,8 +245,8 @@ def new_head(name: str, config: VleConfig) -> nn.Module:
 
 def resize_positions(table: Tensor, grid: int) -> Tensor:
     """Bicubic resize of CLIP's position embeddings [1+G*G,H] to grid x grid patches; the class token's row stays."""
-    patches = math.isqrt(len(table) - 1)
-    square = table[1:].T.reshape(1, -1, patches, patches)
+    old_grid = math.isqrt(len(table) - 1)
+    square = table[1:].T.reshape(1, -1, old_grid, old_grid)
     resized = F.interpolate(square, size=(grid, grid), mode="bicubic", align_corners=False)
     return torch.cat([table[:1], resized[0].flatten(1).T])
 

@@ -1,4 +1,4 @@
-"""distill/*: ten optimizer steps through the product's own loop."""
+"""distill/*: ten optimizer steps through vlx's loop."""
 
 import json
 from pathlib import Path
@@ -13,22 +13,23 @@ from tests.parity.adapters.numbers import close
 from tests.parity.adapters.oscar import LOSSES, batch_of, oscar
 from vlx.config import FinetuneConfig
 from vlx.models.oscar import Oscar
-from vlx.objectives import distillation
+from vlx.objectives import DistillationMethod, distillation
+from vlx.objectives.distillation import KD, MKD, PKD, TINYBERT
 from vlx.training.loop import Trainer, optim_of
 from vlx.training.optim import Schedule
 from vlx.training.reptile import Reptile
 
-SCRIPTS = {"vanilla_kd": "kd", "pkd": "pkd", "tinybert": "tinybert", "mkd_and_reptile": "mkd"}
-PARTS = {  # our names of a method's losses -> the originals'
+SCRIPTS = {"vanilla_kd": KD, "pkd": PKD, "tinybert": TINYBERT, "mkd_and_reptile": MKD}
+PARTS = {  # vlx's names of a method's losses -> the originals'
     "kd": {"kd": "kd"},
-    "pkd": {"kd": "kd", "patience": "patience_mse"},
+    "pkd": {"kd": "kd", "pkd_hidden": "patience_mse"},
     "tinybert": {"soft_ce": "soft_ce", "attention": "att_loss", "hidden": "rep_loss"},
     "mkd": {"kd_text": "kd_txt", "kd_image": "kd_img", "kd_full": "kd_full"},
 }
 
 
 def check(case: Path) -> None:
-    """Ten steps through the product's own loop: losses and norms of every step, the weights after the last."""
+    """Ten steps through vlx's loop: losses and norms of every step, the weights after the last."""
     AcceleratorState._reset_state(reset_partial_state=True)
     hparams = json.loads((case / "hparams.json").read_text())
     losses = json.loads((case / "losses.json").read_text())
@@ -39,9 +40,7 @@ def check(case: Path) -> None:
     options = {name: hparams[name] for name in ("alpha", "temperature", "beta") if name in hparams}
     objective = distillation(method, teacher, LOSSES[config["loss_type"]], **options)
     cfg = train_config(hparams)
-    hook = (
-        reptile_of(hparams, cfg, teacher, student, objective) if method == "mkd" and "asis" not in case.name else None
-    )
+    hook = reptile_of(hparams, cfg, teacher, student, objective) if method is MKD and "asis" not in case.name else None
     trainer = Trainer(student, objective, cfg, total=hparams["t_total"], hook=hook)
     steps = load_file(case / "batches.safetensors")
     for number, expected in enumerate(losses):
@@ -81,12 +80,12 @@ def reptile_of(hparams: dict[str, Any], cfg: FinetuneConfig, teacher: Oscar, stu
     )
 
 
-def check_step(metrics: dict[str, float], expected: dict[str, Any], method: str, number: int) -> None:
+def check_step(metrics: dict[str, float], expected: dict[str, Any], method: DistillationMethod, number: int) -> None:
     student = expected.get("student", expected)
     total = "total_fp32" if "total_fp32" in student else "total"  # PKD's total has a term rounded to fp16
-    names = {"loss": total, "task": "task", "grad_norm": "grad_norm"} | PARTS[method]
-    for ours, theirs in names.items():
-        assert metrics[ours] == pytest.approx(student[theirs], rel=1e-4, abs=1e-5), f"step {number}: {ours}"
+    names = {"loss": total, "task": "task", "grad_norm": "grad_norm"} | PARTS[method.name]
+    for name, original in names.items():
+        assert metrics[name] == pytest.approx(student[original], rel=1e-4, abs=1e-5), f"step {number}: {name}"
     if "meta_grad_norm" in metrics:
         assert metrics["meta_grad_norm"] == pytest.approx(expected["teacher"]["meta_grad_norm"], rel=1e-4)
 

@@ -8,27 +8,28 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from vlx.checkpoints.lxmert import export_lxmert, load_lxmert, load_lxmert_pretraining
 
 from tests.parity.adapters.numbers import close
+from vlx.checkpoints.originals.lxmert import export_original, load_lxmert, load_lxmert_pretraining
 from vlx.corpora.formats.annotations.lxmert import convert_answer, pretraining_answers
 from vlx.models.layers import Output
 from vlx.models.lxmert import HEADS
 from vlx.objectives import cross_entropy, soft_target_bce
-from vlx.objectives.pretraining import lxmert_losses
+from vlx.objectives.pretraining import PretrainingSettings, pretraining_losses
 from vlx.training.optim import Optim, Schedule, set_lr
 
 Batch = dict[str, Tensor]
 NAMES = {
     "input_ids": "input_ids", "token_type_ids": "token_type_ids", "text_mask": "attention_mask", "boxes": "pos",
-    "regions": "visual_feats", "word_labels": "masked_lm_labels", "matched_labels": "matched_label",
-    "answer_labels": "ans", "object_labels": "obj_label", "object_confidences": "obj_conf",
-    "attribute_labels": "attr_label", "attribute_confidences": "attr_conf", "region_targets": "feat_label",
+    "regions": "visual_feats", "mlm_labels": "masked_lm_labels", "itm_labels": "matched_label",
+    "qa_labels": "ans", "mrc_objects_labels": "obj_label", "mrc_objects_confidences": "obj_conf",
+    "mrc_attributes_labels": "attr_label", "mrc_attributes_confidences": "attr_conf", "region_targets": "feat_label",
     "masked_regions": "feat_mask", "labels": "label", "targets": "target",
 }  # fmt: skip
-SCORES = {"words": "lm", "matched": "matched", "objects": "obj", "attributes": "attr", "features": "feat"}
-SCORES |= {"answers": "answer"}
-LOSSES = SCORES | {"words": "mask_lm", "answers": "qa"}
+SCORES = {
+    "mlm": "lm", "itm": "matched", "mrc_objects": "obj", "mrc_attributes": "attr", "mrfr": "feat", "qa": "answer",
+}  # fmt: skip
+LOSSES = SCORES | {"mlm": "mask_lm", "qa": "qa"}
 STATES = {"pooled": "pooled_output", "text_hidden": "lang_output", "region_hidden": "visn_output"}
 
 
@@ -40,7 +41,8 @@ def check(case: Path) -> None:
     sizes = {"num_attention_heads": config["num_attention_heads"]}
     if "all_ans" in config:
         return check_surgery(case / "pretrain_checkpoint.safetensors", expected, config, sizes)
-    inputs, weights = load_file(case / "inputs.safetensors"), case / "weights.safetensors"
+    inputs = load_file(case / "inputs.safetensors")
+    weights = case / "weights.safetensors"
     if "masked_lm_labels" in inputs:
         return check_pretraining(weights, batch_of(inputs), expected, sizes, inputs["visual_attention_mask"].bool())
     check_fine_tuning(weights, batch_of(inputs), expected, sizes)
@@ -50,8 +52,8 @@ def check_optimizer(expected: Batch, config: dict[str, Any]) -> None:
     """BertAdam step by step: clipping, learning rate, both weights after each."""
     for run in config["runs"]:
         prefix = f"{run['name']}."
-        own = {name.removeprefix(prefix): expected[name] for name in expected if name.startswith(prefix)}
-        weights = nn.ParameterList([own["w0"], own["b0"]])
+        tensors = {name.removeprefix(prefix): expected[name] for name in expected if name.startswith(prefix)}
+        weights = nn.ParameterList([tensors["w0"], tensors["b0"]])
         optim = Optim("lxmert_adam", config["weight_decay"], config["e"])
         optimizer = optim.build(weights.named_parameters(), run["lr"])
         optimizer.param_groups[0]["betas"] = config["b1"], config["b2"]
@@ -59,15 +61,15 @@ def check_optimizer(expected: Batch, config: dict[str, Any]) -> None:
         schedule = Schedule("linear" if total else "constant", run.get("warmup", 0) * total, total)
         for step in range(run["steps"]):
             for weight, name in zip(weights, ("grads_w", "grads_b"), strict=True):
-                weight.grad = own[name][step].clone()
+                weight.grad = tensors[name][step].clone()
             if run["clip_grad_norm"]:
                 nn.utils.clip_grad_norm_(weights, run["clip_grad_norm"])
             set_lr(optimizer, run["lr"] * schedule.factor(step))
             optimizer.step()
             for weight, name in zip(weights, "wb", strict=True):
-                close(weight, own[name][step], f"{run['name']} {name} after step {step}", atol=1e-6)
+                close(weight, tensors[name][step], f"{run['name']} {name} after step {step}", atol=1e-6)
             after = torch.tensor(run["lr"] * schedule.factor(step + 1))
-            close(after, own["lr_after"][step], f"{run['name']} rate after step {step}", atol=1e-8)
+            close(after, tensors["lr_after"][step], f"{run['name']} rate after step {step}", atol=1e-8)
 
 
 def batch_of(inputs: Batch) -> Batch:
@@ -79,11 +81,13 @@ def batch_of(inputs: Batch) -> Batch:
     }
 
 
-def whole(model: nn.Module, report: Any, weights: Path) -> nn.Module:
-    """The model in eval mode, once it holds all of the file and gives it back."""
-    given, ours = load_file(weights), export_lxmert(model)
+def complete(model: nn.Module, report: Any, weights: Path) -> nn.Module:
+    """The model in eval mode, after a check that it has all weights of the file and exports them unchanged."""
+    tensors = load_file(weights)
+    exported = export_original(model)
     assert report.share == 1.0 and not report.missing and not report.unexpected
-    assert ours.keys() == given.keys() and all(torch.equal(ours[name], tensor) for name, tensor in given.items())
+    assert exported.keys() == tensors.keys()
+    assert all(torch.equal(exported[name], tensor) for name, tensor in tensors.items())
     return model.eval()
 
 
@@ -97,14 +101,14 @@ def check_gradients(model: nn.Module, expected: Batch) -> None:
     gradients = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
     for name, tensor in expected.items():
         if name.startswith("grad."):
-            own = name.removeprefix("grad.").removeprefix("lxrt_encoder.model.")
-            close(gradients[own], tensor, name, rtol=1e-3, atol=1e-6)
+            weight = name.removeprefix("grad.").removeprefix("lxrt_encoder.model.")
+            close(gradients[weight], tensor, name, rtol=1e-3, atol=1e-6)
     norm = torch.stack([gradient.norm() for gradient in gradients.values()]).norm()
     close(norm, expected["grad_norm_total"], "norm of the gradients", rtol=1e-3, atol=1e-6)
 
 
 def check_pretraining(weights: Path, batch: Batch, expected: Batch, sizes: dict[str, int], vmask: Tensor) -> None:
-    model = whole(*load_lxmert_pretraining(weights, **sizes), weights)
+    model = complete(*load_lxmert_pretraining(weights, **sizes), weights)
     output = model(batch, heads=tuple(HEADS))
     check_states(output, expected)
     embeddings = model.bert.embeddings(batch["input_ids"], batch["token_type_ids"])
@@ -113,21 +117,21 @@ def check_pretraining(weights: Path, batch: Batch, expected: Batch, sizes: dict[
     close(regions, expected["visual_embedding_output"], "visual embeddings")
     for name, old in SCORES.items():
         close(output.scores[name], expected[f"{old}_scores"], f"{old}_scores")
-    losses = lxmert_losses(output.scores, batch)
+    losses = pretraining_losses(output.scores, batch, PretrainingSettings())
     for name, old in LOSSES.items():
         close(losses[name], expected[f"loss_{old}"], f"loss_{old}")
     total = torch.stack([*losses.values()]).sum()
     close(total, expected["loss_total"], "loss_total")
     total.backward()
     check_gradients(model, expected)
-    check_states(model(batch | {"region_mask": vmask}, heads=("matched",)), expected, "vmask_")
+    check_states(model(batch | {"region_mask": vmask}, heads=("itm",)), expected, "vmask_")
     plain = {name: tensor for name, tensor in batch.items() if name != "token_type_ids"}
-    everything = plain | {"text_mask": torch.ones_like(batch["text_mask"])}
-    check_states(model(everything, heads=("matched",)), expected, "nomask_")
+    unmasked = plain | {"text_mask": torch.ones_like(batch["text_mask"])}
+    check_states(model(unmasked, heads=("itm",)), expected, "nomask_")
 
 
 def check_fine_tuning(weights: Path, batch: Batch, expected: Batch, sizes: dict[str, int]) -> None:
-    model = whole(*load_lxmert(weights, **sizes), weights)
+    model = complete(*load_lxmert(weights, **sizes), weights)
     output = model(batch, output_hidden=True)
     check_states(output, expected)
     close(output.logits, expected["logits"], "logits")
@@ -146,13 +150,14 @@ def check_fine_tuning(weights: Path, batch: Batch, expected: Batch, sizes: dict[
 
 
 def check_surgery(weights: Path, expected: Batch, config: dict[str, Any], sizes: dict[str, int]) -> None:
-    table, answers = [entry["ans"] for entry in config["all_ans"]], config["label2ans"]
+    table = [entry["ans"] for entry in config["all_ans"]]
+    answers = config["label2ans"]
     assert len(table) == config["pretrain_num_answers"]
-    model, _ = load_lxmert(weights, tables=(table, answers), **sizes)
+    model, _ = load_lxmert(weights, answers=(table, answers), **sizes)
     assert model.config.num_labels == len(answers)
-    ours = export_lxmert(model)
+    exported = export_original(model)
     for name, tensor in expected.items():
-        assert torch.equal(ours[name], tensor), name
+        assert torch.equal(exported[name], tensor), name
     for answer, converted in config["convert_ans"]:
         assert convert_answer(answer) == converted, answer
     with TemporaryDirectory() as folder:

@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from vlx.checkpoints.oscar import read_config
 
 from tests.parity.adapters.numbers import close
+from vlx.checkpoints.originals.oscar import read_config
 from vlx.checkpoints.report import load_weights
 from vlx.models.oscar import Oscar
 from vlx.objectives import cross_entropy, soft_target_bce

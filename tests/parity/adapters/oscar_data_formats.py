@@ -125,10 +125,10 @@ def statements(corpus: Corpus, split: str, args: Args, words: WordPiece) -> Fiel
             pairs = words.encode_pairs([row["text"]], [" ".join(tags).strip()], limit=limit)
             rows.append({key: each[0] for key, each in inputs(pairs, [torch.cat(regions)], limit, 2 * most).items()})
             continue
-        (text,), pairs = words.pieces([row["text"]]), []
-        for others in words.pieces(tags):
+        (text,), pairs = words.token_ids([row["text"]]), []
+        for others in words.token_ids(tags):
             text, others = cut_pair(text, others, limit=limit, cut="longer")
-            pairs.append(words.join(text, others))
+            pairs.append(words.with_special_tokens(text, others))
         rows.append(inputs(pairs, regions, limit, most))
     stacked = {key: torch.stack([row[key] for row in rows]) for key in rows[0]}
     zeros = torch.zeros(len(rows), 1, dtype=torch.int64)

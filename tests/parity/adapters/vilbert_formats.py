@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from safetensors.numpy import load_file
 from torch import nn
-from vlx.objectives.masking import hide_regions, hide_words, other_caption
 
 from tests.parity.adapters.numbers import close
 from vlx.boxes import pixel_iou
 from vlx.corpora.formats.boxes import unit_box
 from vlx.corpora.formats.features import vilbert_lmdb
 from vlx.corpora.formats.features.region_record import RegionRecord
+from vlx.inputs.masking import mask_regions, mask_tokens, sample_caption
 from vlx.models.vilbert import RegionEmbeddings, VilbertConfig
 
 Arrays = dict[str, np.ndarray]
@@ -164,11 +164,11 @@ def check_pretraining(drawn: list[dict[str, Any]], row: RegionRecord, *, caption
         rng, length, mask_id = Draws(one["seed"]), sum(one["input_mask"]), one["input_ids"][0] + 1
         shown, labels = (one[key][1 : length - 1] for key in ("input_ids", "lm_label_ids"))
         text = [label if label >= 0 else word for word, label in zip(shown, labels, strict=True)]
-        other = other_caption(captions, rng)
+        other = sample_caption(captions, rng)
         assert (other is not None) == one["is_next"] and texts.setdefault(other, text) == text
-        assert hide_words(text, rng, mask_id=mask_id, vocab_size=mask_id + 1) == (shown, labels)
-        regions = hide_regions(grid, rng)
-        assert np.where(regions.guessed, 1, -1).tolist() == one["image_label"]
+        assert mask_tokens(text, rng, mask_id=mask_id, vocab_size=mask_id + 1) == (shown, labels)
+        regions = mask_regions(grid, rng)
+        assert np.where(regions.masked, 1, -1).tolist() == one["image_label"]
         assert np.flatnonzero(regions.zeroed).tolist() == one["zeroed_feature_rows"]
         assert regions.covered.astype(int).tolist() == one["masked_label"]
         same(spatials(row.boxes), one["image_loc"], "locations")

@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from vlx.checkpoints.vle import export_vle, load_vle, merge_zero
 
 from tests.models.test_vle import config
 from tests.parity.adapters.numbers import close
+from vlx.checkpoints.originals.vle import export_original, load_vle, merge_zero
 from vlx.checkpoints.report import LoadReport
 from vlx.errors import CheckpointError
 from vlx.models.vle import HEADS, Vle, resize_positions
@@ -24,13 +24,13 @@ Batch = dict[str, Tensor]
 
 
 def vle(case: Path) -> Vle:
-    """The case's model; a bare trunk gets a head of its own. What goes in comes out again, bit by bit."""
+    """The case's model; a trunk alone gets a new head. The export has the same bits as the file."""
     weights = load_file(case / "weights.safetensors")
     bare = not any(name.startswith("vle.") for name in weights)
     options: dict[str, Any] = {"heads": ("itm",), "new_head": True} if bare else {}
     model, report = load_vle(case / "weights.safetensors", **options)
     assert bare or report.share == 1.0 and not report.missing
-    exported = export_vle(model)
+    exported = export_original(model)
     for name, tensor in weights.items():
         assert torch.equal(exported.pop(f"vle.{name}" if bare else name), tensor), name
     assert bare or not exported
@@ -39,17 +39,20 @@ def vle(case: Path) -> Vle:
 
 def batch_of(inputs: Batch) -> Batch:
     """The original's inputs in vlx's names: choices [4,B,T] -> [B,4,T]."""
-    turn = (lambda ids: ids.transpose(0, 1)) if inputs["input_ids"].dim() == 3 else (lambda ids: ids)
     names = {"input_ids": "input_ids", "token_type_ids": "token_type_ids", "attention_mask": "text_mask"}
-    batch = {new: turn(inputs[old]) for old, new in names.items()} | {"pixels": inputs["pixel_values"]}
+    batch = {name: inputs[original] for original, name in names.items()}
+    if batch["input_ids"].dim() == 3:
+        batch = {name: ids.transpose(0, 1) for name, ids in batch.items()}
+    batch["pixels"] = inputs["pixel_values"]
     return batch | {"text_mask": batch["text_mask"].bool()}
 
 
 def boxes_of(aux: dict[str, Any], batch: Batch, patches: int) -> Batch:
     """The case's lists, [choice][example], as tensors, [example, choice]."""
-    (size, choices, tokens), most = batch["input_ids"].shape, 0
-    most = max(len(boxes) for choice in aux["patch_ids"] for boxes in choice)
-    masks, types = torch.zeros(size, choices, most, patches, dtype=torch.bool), torch.zeros(size, choices, most).long()
+    size, choices, tokens = batch["input_ids"].shape
+    width = max(len(boxes) for choice in aux["patch_ids"] for boxes in choice)
+    masks = torch.zeros(size, choices, width, patches, dtype=torch.bool)
+    types = torch.zeros(size, choices, width).long()
     text_types = torch.zeros(size, choices, tokens).long()
     for choice, examples in enumerate(aux["patch_ids"]):
         boxes, texts = aux["extend_token_type_ids"][choice]
@@ -62,36 +65,46 @@ def boxes_of(aux: dict[str, Any], batch: Batch, patches: int) -> Batch:
 
 
 def check(case: Path) -> None:
-    own = {"pos_resize": check_resize, "checkpoint_convert": check_convert, "zero2": check_zero, "model": check_trunk}
-    own.get(case.name, check_head)(case)
+    checks = {
+        "pos_resize": check_resize,
+        "checkpoint_convert": check_convert,
+        "zero2": check_zero,
+        "model": check_trunk,
+    }
+    checks.get(case.name, check_head)(case)
 
 
 def check_trunk(case: Path) -> None:
-    """Every intermediate state of towers, projections and fusion."""
-    model, expected = vle(case), load_file(case / "expected.safetensors")
+    """Every intermediate state of encoders, projections and fusion."""
+    model = vle(case)
+    expected = load_file(case / "expected.safetensors")
     batch = batch_of(load_file(case / "inputs.safetensors"))
-    output, trunk = model(batch, output_hidden_states=True), model.vle
-    real, tokens = batch["text_mask"], batch["input_ids"].shape[1]
-    image, text = trunk.image_states(batch["pixels"]), trunk.text_states(batch)
-    tower = trunk.vision_model["vision_model"](pixel_values=batch["pixels"]).last_hidden_state
-    seen = {"vision_last_hidden_state": tower, "vision_post_layernorm_full": image, "feat_image": image}
-    seen |= {"image_projected": trunk.image_projection_layer(image), "image_embeds": output.region_hidden}
+    output = model(batch, output_hidden_states=True)
+    trunk = model.vle
+    real = batch["text_mask"]
+    tokens = batch["input_ids"].shape[1]
+    image = trunk.image_states(batch["pixels"])
+    text = trunk.text_states(batch)
+    encoded = trunk.vision_model["vision_model"](pixel_values=batch["pixels"]).last_hidden_state
+    images = {"vision_last_hidden_state": encoded, "vision_post_layernorm_full": image, "feat_image": image}
+    images |= {"image_projected": trunk.image_projection_layer(image), "image_embeds": output.region_hidden}
     texts = {"text_last_hidden_state": text, "feat_text": text, "text_projected": trunk.text_projection_layer(text)}
     texts["text_embeds"] = output.text_hidden
     for layer, states in enumerate(output.hidden_states[1:]):
-        texts[f"cross_text_layer_{layer}"], seen[f"cross_image_layer_{layer}"] = states.tensor_split([tokens], 1)
-    seen |= dict(zip(("text_pooler", "image_pooler"), output.pooled.chunk(2, -1), strict=True))
-    seen["pooler_output"] = output.pooled
-    assert seen.keys() | texts.keys() == expected.keys()
-    for name, states in seen.items():
+        texts[f"cross_text_layer_{layer}"], images[f"cross_image_layer_{layer}"] = states.tensor_split([tokens], 1)
+    images |= dict(zip(("text_pooler", "image_pooler"), output.pooled.chunk(2, -1), strict=True))
+    images["pooler_output"] = output.pooled
+    assert images.keys() | texts.keys() == expected.keys()
+    for name, states in images.items():
         close(states, expected[name], name, atol=ATOL)
-    for name, states in texts.items():  # what stands at padding differs between versions of transformers
+    for name, states in texts.items():  # padding differs between versions of transformers
         close(states[real], expected[name][real], name, atol=ATOL)
 
 
 def check_head(case: Path) -> None:
     """A head's scores and its loss."""
-    model, expected = vle(case), load_file(case / "expected.safetensors")
+    model = vle(case)
+    expected = load_file(case / "expected.safetensors")
     inputs = load_file(case / "inputs.safetensors")
     batch = batch_of(inputs)
     labels = {path.name: json.loads(path.read_text()) for path in case.glob("*.json")}
@@ -117,7 +130,7 @@ def check_head(case: Path) -> None:
 
 
 def check_answers(logits: Tensor, labels: dict[str, Any], expected: Batch) -> None:
-    """Soft targets, the loss, and the answers in the order the pipeline gives them."""
+    """Soft targets, the loss, and the answers in the order of the original's pipeline."""
     targets = torch.zeros_like(logits)
     for row, (answers, scores) in enumerate(zip(labels["vqa_labels"], labels["vqa_scores"], strict=True)):
         targets[row, answers] = torch.tensor(scores)
@@ -131,15 +144,17 @@ def check_answers(logits: Tensor, labels: dict[str, Any], expected: Batch) -> No
 def check_last_choice(batch: Batch, states: Tensor, expected: Batch) -> None:
     """The first fusion layer's states of the last choice; those of padding boxes too."""
     size, choices, tokens = batch["input_ids"].shape
-    last, real = states.unflatten(0, (size, choices))[:, -1], batch["text_mask"][:, -1]
+    last = states.unflatten(0, (size, choices))[:, -1]
+    real = batch["text_mask"][:, -1]
     text, image = last.tensor_split([tokens], 1)
     close(text[real], expected["last_choice_cross_text_layer_0"][real], "text of layer 0", atol=ATOL)
-    made = expected["last_choice_cross_image_layer_0"]
-    close(image[:, : made.shape[1]], made, "image of layer 0", atol=ATOL)
+    states = expected["last_choice_cross_image_layer_0"]
+    close(image[:, : states.shape[1]], states, "image of layer 0", atol=ATOL)
 
 
 def check_resize(case: Path) -> None:
-    before, expected = load_file(case / "inputs.safetensors"), load_file(case / "expected.safetensors")
+    before = load_file(case / "inputs.safetensors")
+    expected = load_file(case / "expected.safetensors")
     after = expected["position_embedding_after"]
     grid = round((len(after) - 1) ** 0.5)
     close(resize_positions(before["position_embedding_before"], grid), after, "position embeddings")
@@ -152,15 +167,14 @@ def check_convert(case: Path) -> None:
     lightning = next(names for title, names in renamed.items() if "(prefix model.)" in title)
     right = {new for new in deepspeed.values() if new}
     model = small(right)
-    weights = export_vle(model)
+    weights = export_original(model)
     assert weights.keys() == right
     for prefix, names in (("model.", lightning), ("module.model.", deepspeed)):
         states = {name: weights[name.removeprefix(prefix)] for name in names if name.startswith(prefix)}
         assert len(states) == len(right)
-        again, report = load(states, model)
-        assert report.share == 1.0 and all(
-            torch.equal(tensor, export_vle(again)[name]) for name, tensor in weights.items()
-        )
+        loaded, report = load(states, model)
+        exported = export_original(loaded)
+        assert report.share == 1.0 and all(torch.equal(tensor, exported[name]) for name, tensor in weights.items())
     for stray in [name for name, new in deepspeed.items() if not new]:
         with pytest.raises(CheckpointError, match=f"first key at fault: {stray}"):
             load(states | {stray: torch.zeros(1)}, model)
@@ -169,16 +183,15 @@ def check_convert(case: Path) -> None:
 def small(names: set[str]) -> Vle:
     """A model that has the layers and heads of these names."""
 
-    def layers(place: str) -> dict[str, int]:
-        return {
-            "num_hidden_layers": len({match[1] for name in names if (match := re.match(rf"{place}\.(\d+)\.", name))})
-        }
+    def layers(stack: str) -> dict[str, int]:
+        numbers = {match[1] for name in names if (match := re.match(rf"{stack}\.(\d+)\.", name))}
+        return {"num_hidden_layers": len(numbers)}
 
     heads = [head for head, module in HEADS.items() if any(name.startswith(f"{module}.") for name in names)]
-    own = config(heads=heads, **layers("vle.cross_modal_text_layers"))
-    own.text_config.update(layers("vle.text_model.encoder.layer"))
-    own.vision_config.update(layers("vle.vision_model.vision_model.encoder.layers"))
-    return Vle(own)
+    sizes = config(heads=heads, **layers("vle.cross_modal_text_layers"))
+    sizes.text_config.update(layers("vle.text_model.encoder.layer"))
+    sizes.vision_config.update(layers("vle.vision_model.vision_model.encoder.layers"))
+    return Vle(sizes)
 
 
 def load(states: Batch, model: Vle) -> tuple[Vle, LoadReport]:
@@ -189,7 +202,8 @@ def load(states: Batch, model: Vle) -> tuple[Vle, LoadReport]:
 
 
 def check_zero(case: Path) -> None:
-    merged, expected = merge_zero(case / "ckpt"), load_file(case / "expected.safetensors")
+    merged = merge_zero(case / "ckpt")
+    expected = load_file(case / "expected.safetensors")
     assert merged.keys() == expected.keys()
     for name, tensor in expected.items():
         assert torch.equal(merged[name], tensor), name

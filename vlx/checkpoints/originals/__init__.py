@@ -1,5 +1,5 @@
-"""Original checkpoints of every architecture -> Loaded, and back. `ModelSpec.originals` names the module, which has
-load_original(path), export_original(model), input_shape(model), and IS_FOLDER if its checkpoints are folders."""
+"""Original checkpoints of every architecture, in and out. `ModelSpec.originals` names the module, which has
+load_original(path), export_original(model), input_shape(model) and IS_FOLDER, true if its checkpoints are folders."""
 
 import hashlib
 import logging

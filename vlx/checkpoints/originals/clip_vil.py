@@ -1,5 +1,8 @@
-"""CLIP-ViL's files in and out, pre-trained (Epoch11_LXRT.pth) and fine-tuned (BEST.pth); CLIP's and BERT's weights to
-start from (CLIP-ViL, CLIP-ViL-Pretrain/src/lxrt). Sizes are read from the shapes; attention heads are 64 wide."""
+"""CLIP-ViL's weights files, pre-trained (Epoch11_LXRT.pth) and fine-tuned (BEST.pth), and the weights of CLIP and BERT
+that pre-training starts from (CLIP-ViL, CLIP-ViL-Pretrain/src/lxrt/modeling.py).
+
+Sizes come from the shapes; attention heads are 64 wide.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,16 +18,19 @@ from vlx.models.clip_resnet import HEAD_WIDTH
 from vlx.models.clip_vil import HEADS, TIED, ClipVil, ClipVilConfig
 
 IS_FOLDER = False
-Loaded = tuple[ClipVil, LoadReport]
-CLIP, POSITIONS = "bert.encoder.visual_model.", "bert.encoder.visual_pos."
+CLIP = "bert.encoder.visual_model."
+POSITIONS = "bert.encoder.visual_pos."
 TEXT_TOWER = ("positional_embedding", "text_projection", "logit_scale", "transformer.", "token_embedding.", "ln_final.")
 UNUSED = ("bert.encoder.visn_fc.box_", *(CLIP + name for name in ("visual.attnpool.", *TEXT_TOWER)))
 NUMBERS = ("input_resolution", "context_length", "vocab_size")  # among CLIP's weights
-NOT_BOTH = ("bert.encoder.visn_fc.", POSITIONS, "answer_head.", "bert.embeddings.position_ids", *UNUSED)
-LAST = ("answer_head.logit_fc.3.weight", "answer_head.logit_fc.3.bias")  # a row each for an answer
-NEEDED = ("bert.embeddings.word_embeddings.weight", f"{CLIP}visual.conv3.weight")
-SIZES = {  # the weights that tell, by their rows and columns
-    **{NEEDED[0]: ("vocab_size", "hidden_size"), NEEDED[1]: ("vision_width",), LAST[0]: ("num_labels",)},
+IN_ONE_ONLY = ("bert.encoder.visn_fc.", POSITIONS, "answer_head.", "bert.embeddings.position_ids", *UNUSED)
+LAST_LAYER = ("answer_head.logit_fc.3.weight", "answer_head.logit_fc.3.bias")  # one row for each answer
+WORD_EMBEDDINGS = "bert.embeddings.word_embeddings.weight"
+STEM = f"{CLIP}visual.conv3.weight"
+SIZES = {  # weight -> entries of the configuration that its rows and columns give
+    WORD_EMBEDDINGS: ("vocab_size", "hidden_size"),
+    STEM: ("vision_width",),
+    LAST_LAYER[0]: ("num_labels",),
     "bert.embeddings.position_embeddings.weight": ("max_position_embeddings",),
     "bert.embeddings.token_type_embeddings.weight": ("type_vocab_size",),
     "bert.encoder.layer.0.intermediate.dense.weight": ("intermediate_size",),
@@ -36,55 +42,66 @@ SIZES = {  # the weights that tell, by their rows and columns
 }
 
 
-def own_name(name: str) -> str:
-    """The pre-trained file's name of a weight of any CLIP-ViL file."""
+def pretrained_name(name: str) -> str:
+    """The name in a pre-trained file of a weight of any CLIP-ViL file."""
     name = modern_name(name.removeprefix("module.").removeprefix("lxrt_encoder.model."))
     return f"answer_head.{name}" if name.startswith("logit_fc.") else name
 
 
 def infer(weights: dict[str, Tensor], source: str) -> dict[str, Any]:
-    """The configuration as far as the weights tell."""
-    if lacking := [name for name in NEEDED if name not in weights]:
-        raise CheckpointError(f"{source}: no {lacking[0]} in it; expected a BERT and a CLIP of the kind RN50.")
-
-    def count(prefix: str) -> int:
-        return len({name[len(prefix) :].partition(".")[0] for name in weights if name.startswith(prefix)})
-
-    options: dict[str, Any] = {"heads": [name for name, place in HEADS.items() if count(f"{place}.")]}
+    """The entries of the configuration that names and shapes give."""
+    for name in (WORD_EMBEDDINGS, STEM):
+        if name not in weights:
+            raise CheckpointError(f"{source}: no {name} in it; expected a BERT and a CLIP of the kind RN50.")
+    options: dict[str, Any] = {"heads": [head for head, module in HEADS.items() if count(weights, f"{module}.")]}
     for name, keys in SIZES.items():
         options |= dict(zip(keys, weights[name].shape if name in weights else (), strict=False))
     return options | {
-        "num_hidden_layers": count("bert.encoder.layer."),
+        "num_hidden_layers": count(weights, "bert.encoder.layer."),
         "num_attention_heads": max(1, options["hidden_size"] // HEAD_WIDTH),
-        "vision_layers": [count(f"{CLIP}visual.layer{stage}.") for stage in (1, 2, 3, 4)],
-        "clip_text_layers": count(f"{CLIP}transformer.resblocks."),
+        "vision_layers": [count(weights, f"{CLIP}visual.layer{stage}.") for stage in (1, 2, 3, 4)],
+        "clip_text_layers": count(weights, f"{CLIP}transformer.resblocks."),
     }
 
 
+def count(weights: dict[str, Tensor], prefix: str) -> int:
+    """The number of modules directly below a module."""
+    return len({name[len(prefix) :].partition(".")[0] for name in weights if name.startswith(prefix)})
+
+
 def load_clip_vil(
-    path: Path, *, new: tuple[str, ...] = (), tables: tuple[Sequence[str], Sequence[str]] | None = None, **changes: Any
-) -> Loaded:
-    """A pre-trained or fine-tuned file. `changes` are of the configuration: the heads that it leaves out are not read,
-    nor is what nothing uses, unless `unused_weights`. What starts with one of `new` is not taken but drawn. `tables`:
-    the answers that pre-training had and those that the model shall have, whose rows are taken over.
+    path: Path,
+    *,
+    new_prefixes: tuple[str, ...] = (),
+    answers: tuple[Sequence[str], Sequence[str]] | None = None,
+    **entries: Any,
+) -> tuple[ClipVil, LoadReport]:
+    """Load a pre-trained or fine-tuned file. Weights of absent heads are skipped; so are unused weights, unless
+    `unused_weights`.
+
+    new_prefixes: weights whose names begin so keep their random initialization. answers: those of pre-training and
+    those of the model, whose rows of the answer head are copied. entries: of the configuration.
     """
-    given = ((own_name(name), tensor) for name, tensor in read_weights(path).items())
-    weights = {name: tensor for name, tensor in given if not name.startswith(new)}
-    if tables and LAST[0] not in weights:
-        raise CheckpointError(f"{path}: no {LAST[0]} in it, whose rows were asked for; expected a file of stage two.")
-    if tables:
-        weights |= {name: answer_rows(weights[name], *tables) for name in LAST}
-    return build({"pos_num": 0} | infer(weights, str(path)) | changes, weights, source=str(path), loose=new)
+    file_weights = {pretrained_name(name): tensor for name, tensor in read_weights(path).items()}
+    weights = {name: tensor for name, tensor in file_weights.items() if not name.startswith(new_prefixes)}
+    if answers:
+        if LAST_LAYER[0] not in weights:
+            expected = "expected a file of stage two, with rows of answers"
+            raise CheckpointError(f"{path}: no {LAST_LAYER[0]} in it; {expected}.")
+        weights |= {name: answer_rows(weights[name], *answers) for name in LAST_LAYER}
+    options = {"pos_num": 0} | infer(weights, str(path)) | entries
+    return build(options, weights, source=str(path), optional=new_prefixes)
 
 
-def load_clip_and_bert(clip: Path, bert: Path, **changes: Any) -> Loaded:
-    """To pre-train: CLIP's grid (OpenAI's file or open_clip's), BERT's text side with both heads; the rest is drawn
-    before, while the original draws it after, over some of CLIP's weights too."""
+def load_clip_and_bert(clip: Path, bert: Path, **entries: Any) -> tuple[ClipVil, LoadReport]:
+    """Initialize pre-training from CLIP's image encoder (OpenAI's file or open_clip's) and BERT's text encoder with
+    both of its heads. Other weights are initialized first; the original initializes them last, over some of CLIP's
+    weights too."""
     weights = {modern_name(name): tensor for name, tensor in read_weights(bert).items()}
     weights |= {tied: weights[name] for tied, name in TIED.items() if name in weights}
     weights |= {CLIP + name: tensor for name, tensor in read_clip(clip).items()}
     source = f"{clip} and {bert}"
-    return build(infer(weights, source) | changes, weights, source=source, loose=NOT_BOTH)
+    return build(infer(weights, source) | entries, weights, source=source, optional=IN_ONE_ONLY)
 
 
 def read_clip(path: Path) -> dict[str, Tensor]:
@@ -93,29 +110,41 @@ def read_clip(path: Path) -> dict[str, Tensor]:
     except CheckpointError as error:
         if "TorchScript" not in str(error):
             raise
-        way = 'torch.save(torch.jit.load("RN50.pt", map_location="cpu").state_dict(), "RN50.pth")'
-        raise CheckpointError(f"{path}: a TorchScript program, not weights. If you trust it, run {way}.") from error
+        command = 'torch.save(torch.jit.load("RN50.pt", map_location="cpu").state_dict(), "RN50.pth")'
+        message = f"{path}: a TorchScript program, not weights. If you trust it, run {command}."
+        raise CheckpointError(message) from error
 
 
-def build(options: dict[str, Any], weights: dict[str, Tensor], *, source: str, loose: tuple[str, ...]) -> Loaded:
-    """`loose`: starts of names that only the model or only the file may have."""
+def build(
+    options: dict[str, Any], weights: dict[str, Tensor], *, source: str, optional: tuple[str, ...]
+) -> tuple[ClipVil, LoadReport]:
+    """optional: prefixes of names that the model alone or the file alone may have."""
     model = ClipVil(ClipVilConfig(**options))
-    idle = [f"{place}." for name, place in HEADS.items() if name not in model.config.heads]
-    idle += [*([] if model.config.unused_weights else UNUSED), *([] if model.config.pos_num else [POSITIONS])]
-    return model, load_weights(model, weights, source=source, may_miss=loose, may_exceed=(*loose, *idle))
+    skipped = [f"{module}." for head, module in HEADS.items() if head not in model.config.heads]
+    if not model.config.unused_weights:
+        skipped += UNUSED
+    if not model.config.pos_num:
+        skipped.append(POSITIONS)
+    report = load_weights(model, weights, source=source, may_miss=optional, may_exceed=(*optional, *skipped))
+    return model, report
 
 
-def load_original(path: Path) -> Loaded:
+def load_original(path: Path) -> tuple[ClipVil, LoadReport]:
     return load_clip_vil(path)
 
 
 def input_shape(model: ClipVil) -> tuple[int, int]:
-    """Images of an example and features of a region: it reads pixels."""
+    """Images of an example and features of a region; 0: the model reads pixels."""
     return 1, 0
 
 
 def export_original(model: ClipVil) -> dict[str, Tensor]:
-    """The weights under the original's names: a fine-tuned file's where `qa` is the only head."""
-    tuned, weights = list(model.config.heads) == ["qa"], model.state_dict().items()
-    wrap, head = ("lxrt_encoder.model.", "answer_head.") if tuned else ("", "")
-    return {(wrap if n.startswith("bert.") else "") + n.removeprefix(head): t.detach().clone() for n, t in weights}
+    """The weights under the original's names; with `qa` as the only head, those of a fine-tuned file."""
+    weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    if list(model.config.heads) != ["qa"]:
+        return weights
+    return {fine_tuned_name(name): tensor for name, tensor in weights.items()}
+
+
+def fine_tuned_name(name: str) -> str:
+    return f"lxrt_encoder.model.{name}" if name.startswith("bert.") else name.removeprefix("answer_head.")

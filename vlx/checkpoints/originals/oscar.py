@@ -1,4 +1,4 @@
-"""Oscar and VinVL checkpoint folders: config.json, pytorch_model.bin, vocab.txt."""
+"""Oscar's and VinVL's folders: config.json, pytorch_model.bin, vocab.txt (Oscar, oscar/modeling/modeling_bert.py)."""
 
 import dataclasses
 import json
@@ -20,7 +20,7 @@ PRETRAINING_HEADS = ("cls.",)
 
 
 def read_config(path: Path) -> OscarConfig:
-    """An original config.json. Absent names take the original's defaults."""
+    """The model's entries of an original config.json; absent ones have the original's defaults."""
     try:
         options = dict(json.loads(path.read_text(encoding="utf-8")))
         entries = {name: options[name] for name in CONFIG_NAMES | {"num_labels"} if name in options}
@@ -40,7 +40,7 @@ def export_original(model: Oscar) -> dict[str, Tensor]:
 
 
 def load_oscar(folder: Path, *, new_head: bool) -> tuple[Oscar, LoadReport]:
-    """An original folder. With `new_head` a missing classifier is allowed and starts at random."""
+    """Load an original folder. new_head: the classifier may be missing and then keeps its random initialization."""
     model = Oscar(read_config(folder / "config.json"))
     weights = read_weights(folder / WEIGHTS)
     may_miss = ("classifier.",) if new_head else ()
