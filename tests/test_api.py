@@ -105,6 +105,7 @@ def test_fit_outside_a_run_leaves_no_file_behind(questions: Corpus, work_dir: Pa
     assert files_under(work_dir, tmp_path) == before
 
 
+@pytest.mark.slow
 def test_fit_and_evaluate_inside_a_run_log_options_and_metrics(questions: Corpus, tmp_path: Path) -> None:
     loaded = small_model("oscar", questions)
     task = vlx.task("vqa", questions)
