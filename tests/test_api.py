@@ -95,6 +95,17 @@ def test_kd_trains_a_student(questions: Corpus) -> None:
         assert best.step in (1, 2, 3, 4)
 
 
+@pytest.mark.parametrize("method", ["kd", "embedding"])
+def test_a_dual_encoder_is_distilled(method: str, work_dir: Path) -> None:
+    captions = vlx.corpus("synthetic", task="retrieval", size=20, work_dir=work_dir)
+    task = vlx.task("retrieval", captions)
+    teacher = vlx.model("dual", task, captions, **SIZES, region_layers=1)
+    student = vlx.student(teacher, layers=1)
+    train, validation, test = task.datasets(captions, like=student, num_images=5)
+    vlx.fit(student, getattr(vlx, method)(teacher, task), train, validation, **TRAINING)
+    assert 0 <= vlx.evaluate(student, test)["recall_mean"] <= 1
+
+
 def test_fit_outside_a_run_leaves_no_file_behind(questions: Corpus, work_dir: Path, tmp_path: Path) -> None:
     loaded = small_model("oscar", questions)
     task = vlx.task("vqa", questions)
@@ -105,6 +116,7 @@ def test_fit_outside_a_run_leaves_no_file_behind(questions: Corpus, work_dir: Pa
     assert files_under(work_dir, tmp_path) == before
 
 
+@pytest.mark.slow
 def test_fit_and_evaluate_inside_a_run_log_options_and_metrics(questions: Corpus, tmp_path: Path) -> None:
     loaded = small_model("oscar", questions)
     task = vlx.task("vqa", questions)

@@ -41,9 +41,11 @@ COMBINATIONS = (  # of toys with what is built in
 PARSE = "from vlx.config import DistillConfig, parse; parse(DistillConfig)"  # without the entry point's imports
 DISTIL_ALL = """
 import json, sys
+import vlx
 from vlx.config import DistillConfig
 sys.path.insert(0, "entrypoints")
 import distill
+assert vlx.toy.__name__ == "toy", "the registry's methods are functions of the public API"
 for options in json.loads(sys.argv[1]):
     distill.main(DistillConfig(**options))
 """
