@@ -4,14 +4,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from vlx.training.batching import Data, open_data
-from vlx.training.recipes import new_model
 
 from vlx import corpora, tasks
+from vlx.checkpoints import Loaded
 from vlx.config import DistillConfig
 from vlx.corpora import Corpus, Example
 from vlx.corpora.writer import CorpusWriter
+from vlx.inputs.dataset import TaskDatasets
 from vlx.models.oscar import Oscar
+from vlx.recipes.build import new_task_model, task_preprocessing
+from vlx.recipes.data import open_datasets
+from vlx.tasks.base import Task
 
 DIM = 8
 SIZES = {"train": 48, "dev": 16, "test1": 16}
@@ -57,11 +60,11 @@ def config(**options: object) -> DistillConfig:
     return DistillConfig(**(small | short | often | options))
 
 
-def setting(folder: Path, cfg: DistillConfig) -> tuple[Oscar, Data]:
+def setting(folder: Path, cfg: DistillConfig) -> tuple[Oscar, TaskDatasets]:
     """Return an untrained model and the three splits."""
     task, corpus = tasks.load("nlvr2"), write_corpus(folder / "corpus")
-    learner = new_model(cfg, task, corpus)
-    return learner.model, open_data(corpus, task, learner.tokenizer, cfg)
+    loaded = new_task_model(cfg, task, corpus)
+    return loaded.model, open_datasets(corpus, task, loaded.wordpiece, loaded.preprocessing, cfg)
 
 
 class Recorder:
@@ -90,3 +93,8 @@ class Stopped(Exception):
 def same_weights(first: torch.nn.Module, second: torch.nn.Module) -> bool:
     weights = second.state_dict()
     return all(torch.equal(tensor, weights[name]) for name, tensor in first.state_dict().items())
+
+
+def datasets_of(corpus: Corpus, task: Task, loaded: Loaded, cfg: DistillConfig) -> TaskDatasets:
+    """Return the three splits with the tokenizer of a model, as these options read them."""
+    return open_datasets(corpus, task, loaded.wordpiece, task_preprocessing(cfg, task, corpus), cfg)

@@ -18,16 +18,18 @@ from vlx.tasks.base import Encoded
 EVAL_BATCH = 128
 
 
-def predict(model: nn.Module, dataset: TaskDataset, *, folder: Path | None = None) -> np.ndarray:
+def predict(
+    model: nn.Module, dataset: TaskDataset, *, folder: Path | None = None, batch_size: int = EVAL_BATCH
+) -> np.ndarray:
     """The task's probabilities [examples, A] in the order of the split; of tasks that score all pairs, scores [texts,
     images].
 
     folder: where the scores of pairs are written as they come, so that a killed run resumes them.
     """
     if dataset.task.scores_all_pairs:
-        return score_pairs(model, dataset, probabilities, batch_size=EVAL_BATCH, folder=folder)
+        return score_pairs(model, dataset, probabilities, batch_size=batch_size, folder=folder)
     state = PartialState()
-    batches = dataset.ordered_batches(EVAL_BATCH)[state.process_index :: state.num_processes]
+    batches = dataset.ordered_batches(batch_size)[state.process_index :: state.num_processes]
     results = []
     with meter(f"scoring {dataset.name}", len(batches)) as bar:
         for indices in batches:

@@ -20,8 +20,9 @@ MAX_LOG_PERPLEXITY = 100.0
 
 
 def pretraining_validator(
-    objective: Objective, names: Sequence[str], loss_weights: Mapping[str, float], dataset: PretrainingDataset
-) -> Validate:
+    objective: Objective, names: Sequence[str], loss_weights: Mapping[str, float], dataset: PretrainingDataset,
+    *, batch_size: int = EVAL_BATCH,
+) -> Validate:  # fmt: skip
     """Each loss and accuracy over the split, with the same masks at every call."""
 
     @torch.no_grad()
@@ -31,7 +32,7 @@ def pretraining_validator(
         device = next(model.parameters()).device
         sums = defaultdict[str, float](float)
         counts = defaultdict[str, float](float)
-        for indices in dataset.ordered_batches(EVAL_BATCH)[state.process_index :: state.num_processes]:
+        for indices in dataset.ordered_batches(batch_size)[state.process_index :: state.num_processes]:
             batch = {name: values.to(device) for name, values in dataset.evaluation_batch(indices).items()}
             losses = objective(model, batch)
             for name, count in losses.counts.items():

@@ -4,7 +4,7 @@ any data or weights are read."""
 import dataclasses
 from collections.abc import Iterable
 
-from vlx import registry, tasks
+from vlx import registry
 from vlx.config import DistillConfig, FinetuneConfig, ModelFields, PixelFields, PretrainConfig
 from vlx.errors import ConfigError
 from vlx.models.spec import CAPABILITIES, ModelSpec, all_specs, load_spec
@@ -106,49 +106,54 @@ def check_pretrain(cfg: PretrainConfig) -> None:
     """Raises ConfigError unless the architecture has the objectives and options."""
     spec = load_spec(cfg.model)
     check_options(cfg, spec, verb="pretrain")
-    choices = f", or some of {', '.join(spec.pretraining)}"
+    hint = f", or some of {', '.join(spec.pretraining)}"
     for option, names in (("objectives", cfg.objective_names()), ("loss_weights", cfg.loss_weight_by_objective())):
         for name in names:
-            require(spec, [f"objective:{name}"], subject=f"{option}={name}", verb="pretrain", hint=choices)
+            require(spec, [f"objective:{name}"], subject=f"{option}={name}", verb="pretrain", hint=hint)
 
 
 def check_distill(cfg: DistillConfig) -> None:
     """Raises ConfigError unless the architecture supports task, method and Reptile."""
     spec = load_spec(cfg.model)
     task: Task = registry.load(registry.TASKS, cfg.task, kind="task")
-    method: DistillationMethod = registry.load(registry.METHODS, cfg.method, kind="method")
     check_options(cfg, spec, verb="distill")
     check_task(task, spec, verb="distill")
-    check_method(method, task, spec)
-    several = "," in cfg.teacher
-    if several and not method.ensemble:
-        names = [name for name in registry.METHODS if load_method(name).ensemble]
-        raise ConfigError(f"method={cfg.method}: one teacher alone; for several expected method={' or '.join(names)}.")
+    if cfg.unlabeled and task.scores_all_pairs:
+        raise ConfigError(f"unlabeled=true: task={task.name} has a label of every pair; expected unlabeled=false.")
+    check_method(cfg, spec, task)
     if cfg.reptile:
         require(spec, ["reptile"], subject="reptile=true", verb="distill", hint=", or reptile=false")
-        if several:
-            raise ConfigError(f"reptile=true: moves one teacher, found {cfg.teacher.count(',') + 1}; give one.")
-    if cfg.unlabeled and task.scores_all_pairs:
-        raise ConfigError(f"unlabeled=true: every example of task={task.name} is labeled; expected unlabeled=false.")
+        if num_teachers(cfg) > 1:
+            raise ConfigError(f"reptile=true: updates one teacher, found {num_teachers(cfg)}; give one.")
 
 
-def check_method(method: DistillationMethod, task: Task, spec: ModelSpec) -> None:
-    """Raises ConfigError unless teacher and student of this architecture can be compared by the method."""
-    methods = ", ".join(name for name in registry.METHODS if features(spec) >= method_needs(load_method(name)))
-    hint = f", or one of method={methods}"
-    require(spec, method_needs(method), subject=f"method={method.name}", verb="distill", hint=hint)
-    if method.heads and task.head.kind not in method.heads:
-        fitting = [name for name in registry.METHODS if fits_head(load_method(name), task, spec)]
-        reason = f"a {task.head.kind} head has no text-only or image-only score" if method.needs else "not its head"
-        raise ConfigError(f"method={method.name}: task={task.name}: {reason}; expected method={' or '.join(fitting)}.")
+def check_method(cfg: DistillConfig, spec: ModelSpec, task: Task) -> None:
+    """Raises ConfigError unless the method fits the architecture, the task's head and the number of teachers."""
+    method = load_method(cfg.method)
+    fitting = [name for name in registry.METHODS if fits(load_method(name), spec, task, teachers=num_teachers(cfg))]
+    methods = f"method={' or '.join(fitting)}"
+    require(spec, method_needs(method), subject=f"method={method.name}", verb="distill", hint=f", or {methods}")
+    kind = task.head.kind
+    if method.heads and kind not in method.heads:
+        subject = f"method={method.name}: has no loss for the {kind} head of task={task.name}"
+        raise ConfigError(f"{subject}; expected {methods}.")
+    if num_teachers(cfg) > 1 and not method.ensemble:
+        subject = f"method={method.name}: learns from one teacher, found {num_teachers(cfg)}"
+        raise ConfigError(f"{subject}; expected {methods}.")
+
+
+def fits(method: DistillationMethod, spec: ModelSpec, task: Task, *, teachers: int) -> bool:
+    """Whether a method can be used with an architecture, a task and so many teachers."""
+    head_fits = not method.heads or task.head.kind in method.heads
+    return features(spec) >= method_needs(method) and head_fits and (method.ensemble or teachers == 1)
+
+
+def num_teachers(cfg: DistillConfig) -> int:
+    return cfg.teacher.count(",") + 1
 
 
 def load_method(name: str) -> DistillationMethod:
     return registry.load(registry.METHODS, name, kind="method")
-
-
-def fits_head(method: DistillationMethod, task: Task, spec: ModelSpec) -> bool:
-    return features(spec) >= method_needs(method) and (not method.heads or task.head.kind in method.heads)
 
 
 def check_teacher(cfg: DistillConfig, teacher: ModelSpec, *, uri: str, is_first: bool) -> None:
@@ -159,10 +164,8 @@ def check_teacher(cfg: DistillConfig, teacher: ModelSpec, *, uri: str, is_first:
     subject = f"model={cfg.model}: {uri} is of {teacher.name}"
     if teacher.input != student.input:
         raise ConfigError(f"{subject}, which reads {teacher.input}; expected a teacher that reads {student.input}.")
-    method = load_method(cfg.method)
-    shared = sorted(method_needs(method) - {"cross_encoder"})
-    if cfg.reptile or shared:
-        methods = [name for name in registry.METHODS if not method_needs(load_method(name)) - {"cross_encoder"}]
+    methods = [name for name in registry.METHODS if not method_needs(load_method(name)) - {"cross_encoder"}]
+    if cfg.reptile or cfg.method not in methods:
         fix = f"expected method={' or '.join(methods)} and reptile=false"
         raise ConfigError(f"method={cfg.method}, reptile={cfg.reptile}: {uri} is of {teacher.name}; {fix}.")
     if is_first and cfg.student_init != "random":
@@ -173,7 +176,3 @@ def check_teacher(cfg: DistillConfig, teacher: ModelSpec, *, uri: str, is_first:
 def training_task(spec: ModelSpec, task: Task) -> Task:
     """The task as the architecture trains it."""
     return task.for_dual_encoder() if spec.dual_encoder else task
-
-
-def task_of(cfg: FinetuneConfig, answers: list[str]) -> Task:
-    return tasks.load(cfg.task, answers, loss=cfg.loss, itm_negatives=cfg.itm_negatives)
