@@ -35,7 +35,8 @@ class ModelSpec:
     new_config(options, vocab_size=, region_dim=): the configuration of a new model; options: ModelFields and
     PixelFields. head_config(head): the entries of a configuration that a head decides. head_prefix: the names of the
     head's weights begin with it; empty: the head has no weights. classifier_options: the head has the options
-    classifier and classifier_scale.
+    classifier and classifier_scale. student_config(config, layers): the entries of a configuration that the number of
+    a student's layers decides, beside num_hidden_layers; raises ConfigError if there are too few.
 
     pretraining: objectives, in the order in which their losses are added. pretraining_config(sizes): the entries of a
     configuration that models.heads.PretrainingSizes decide. itm_positive_class: of its ITM head. region_masking: how
@@ -54,6 +55,7 @@ class ModelSpec:
     head_config: Callable[..., dict[str, Any]] | None = None
     head_prefix: str = ""
     classifier_options: bool = False
+    student_config: Callable[..., dict[str, Any]] | None = None
     pretraining: tuple[str, ...] = ()
     pretraining_config: Callable[..., dict[str, Any]] | None = None
     itm_positive_class: int = 1

@@ -12,6 +12,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from vlx.errors import ConfigError
 from vlx.models.layers import Output
+from vlx.models.spec import ModelSpec, spec_of
 
 LAYER = re.compile(r"(.*\.layer\.)(\d+)(\..*)")
 
@@ -66,8 +67,7 @@ def student_from(
     """A copy of the teacher with `layers` layers. init: the teacher layers that they start from (first, last, skip;
     mean: of several), none (new layers, the rest copied) or random (every weight drawn from `seed`). A student of
     another width needs random. Raises ConfigError."""
-    config = copy.deepcopy(teacher.config)
-    config.num_hidden_layers = layers
+    config = with_layers(teacher.config, layers, spec_of(teacher))
     if hidden_size not in (0, config.hidden_size):
         set_width(config, hidden_size, init)
     mapping = layer_map("first" if init in ("none", "random") else init, layers, teacher.config.num_hidden_layers)
@@ -83,6 +83,15 @@ def student_from(
             initial[name] = mean_weight([weights[source] for source in teacher_names(name, mapping)])
     student.load_state_dict(initial)
     return student
+
+
+def with_layers(config: PretrainedConfig, layers: int, spec: ModelSpec) -> PretrainedConfig:
+    """A copy of the configuration with this number of layers. Raises ConfigError."""
+    config = copy.deepcopy(config)
+    config.num_hidden_layers = layers
+    for name, value in (spec.student_config(config, layers) if spec.student_config else {}).items():
+        setattr(config, name, value)
+    return config
 
 
 def mean_weight(weights: list[Tensor]) -> Tensor:

@@ -312,6 +312,14 @@ def new_config(options: Any, *, vocab_size: int, region_dim: int) -> VilbertConf
     )  # fmt: skip
 
 
+def student_config(config: VilbertConfig, layers: int) -> dict[str, Any]:
+    """The bridges stand before the last text layers, as in a new model."""
+    bridges = len(config.t_biattention_id)
+    if layers < bridges:
+        raise ConfigError(f"student_layers={layers}: expected at least the {bridges} cross-modality layers.")
+    return {"t_biattention_id": list(range(layers - bridges, layers))}
+
+
 def head_config(head: Head) -> dict[str, Any]:
     """One head, `answer`, and no task token: a token belongs to a task that the model was trained on."""
     classifiers = {1: "answers", 2: "pair", 3: "triple"}  # by number of images
@@ -331,6 +339,7 @@ SPEC = ModelSpec(
     new_config=new_config,
     head_config=head_config,
     head_prefix="answer.",
+    student_config=student_config,
     pretraining=("mlm", "itm", "mrm"),
     pretraining_config=pretraining_config,
     itm_positive_class=0,

@@ -8,6 +8,7 @@ from vlx import registry
 from vlx.config import DistillConfig, FinetuneConfig, ModelFields, PixelFields, PretrainConfig
 from vlx.errors import ConfigError
 from vlx.models.spec import CAPABILITIES, ModelSpec, all_specs, load_spec
+from vlx.models.student import with_layers
 from vlx.objectives import DistillationMethod
 from vlx.tasks.base import Task
 
@@ -55,7 +56,7 @@ def require(spec: ModelSpec, needs: Iterable[str], *, subject: str, verb: str, h
     if not missing:
         return
     fitting = [each.name for each in all_specs() if verb in each.verbs and features(each) >= set(needs)]
-    models = f"expected model={' or '.join(fitting)}" if fitting else "no architecture has that yet"
+    models = f"expected model={' or '.join(fitting)}" if fitting else f"expected none, since {verb} has no such model"
     reasons = " and ".join(describe(need) for need in missing)
     raise ConfigError(f"{subject}: needs an architecture that {reasons}, not model={spec.name}; {models}{hint}.")
 
@@ -119,8 +120,10 @@ def check_distill(cfg: DistillConfig) -> None:
     check_options(cfg, spec, verb="distill")
     check_task(task, spec, verb="distill")
     if cfg.unlabeled and task.scores_all_pairs:
-        raise ConfigError(f"unlabeled=true: task={task.name} has a label of every pair; expected unlabeled=false.")
+        raise ConfigError(f"unlabeled=true: task={task.name} labels every pair; expected unlabeled=false.")
     check_method(cfg, spec, task)
+    if not cfg.teacher and spec.new_config:
+        with_layers(spec.new_config(cfg, vocab_size=0, region_dim=0), cfg.student_layers, spec)
     if cfg.reptile:
         require(spec, ["reptile"], subject="reptile=true", verb="distill", hint=", or reptile=false")
         if num_teachers(cfg) > 1:
