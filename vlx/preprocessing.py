@@ -19,8 +19,8 @@ class Preprocessing:
 
     num_images: of an example. max_text_tokens: with special tokens. max_regions, region_dim, detector: of an
     architecture that reads regions. object_tags: read after the text. image_min_size, image_max_size: pixels, of an
-    architecture that reads pixels, with its aspect_groups (inputs.image_processor). data_fingerprint: of the training
-    corpus. stage, objectives: of pre-training.
+    architecture that reads pixels (0: as published), with its aspect_groups (inputs.image_processor).
+    data_fingerprint: of the training corpus. stage, objectives: of pre-training.
     """
 
     architecture: str

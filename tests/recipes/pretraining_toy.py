@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import torch
 from transformers import PreTrainedModel
 
 from tests.training.toy import Recorder
@@ -12,6 +13,7 @@ from vlx.corpora import Corpus
 from vlx.evaluation.compare import Validate
 from vlx.evaluation.pretraining import METRIC, pretraining_validator
 from vlx.inputs.pretraining import PretrainingDataset
+from vlx.models.clip_vil import ClipVil, ClipVilConfig
 from vlx.models.spec import load_spec
 from vlx.models.student import set_dropout
 from vlx.objectives import Objective, pretraining_objective
@@ -22,6 +24,7 @@ from vlx.recipes.pretrain import objectives_of, region_classes, start_from, text
 from vlx.tokenization import SPECIAL, WordPiece
 from vlx.training.loop import fit
 
+CLIP = "bert.encoder.visual_model."  # part of the names of CLIP's weights
 SMALL = {"hidden_size": 16, "layers": 2, "region_layers": 1, "cross_layers": 1, "heads": 2, "intermediate_size": 16}
 SHORT = {"steps": 9, "warmup_steps": 2, "batch_size": 32, "dropout": 0.1, "precision": "fp32", "max_text_tokens": 24}
 OFTEN = {"eval_every": 4, "checkpoint_every": 3, "log_every": 2, "val_images": 4, "test_images": 4}
@@ -89,10 +92,25 @@ def save_new(corpus: Corpus, folder: Path, model: str, **options: object) -> tup
     return checkpoints.save(folder, loaded), loaded.model
 
 
-def write_vocabulary(folder: Path) -> None:
-    """A vocab.txt of 50 entries, mostly letters."""
+def write_clip_and_bert(folder: Path) -> tuple[Path, Path, ClipVil]:
+    """CLIP's weights as OpenAI names them, in half precision; BERT's with a vocab.txt of 50 entries, mostly letters;
+    and the model of which both are parts."""
+    torch.manual_seed(0)
+    model = ClipVil(ClipVilConfig(
+        vocab_size=50, hidden_size=24, num_hidden_layers=3, num_attention_heads=4, intermediate_size=40,
+        max_position_embeddings=40, vision_layers=[1, 1, 1, 1], vision_width=2, pos_num=4, clip_places=5,
+        clip_embed_dim=6, clip_text_width=8, clip_text_layers=2, clip_positions=5, clip_vocab_size=11,
+        heads=["mlm", "itm"], unused_weights=True,
+    ))  # fmt: skip
+    weights = model.state_dict()
+    clip = {name.removeprefix(CLIP): tensor for name, tensor in weights.items() if name.startswith(CLIP)}
+    clip = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in clip.items()}
+    bert = {name: tensor for name, tensor in weights.items() if not name.startswith("bert.encoder.vis")}
+    torch.save(clip, folder / "RN50.pth")
+    torch.save(bert, folder / "pytorch_model.bin")
     letters = [*"abcdefghijklmnopqrstuvwxyz?", *(f"##{letter}" for letter in "abcdefghijklmnopqr")]
     (folder / "vocab.txt").write_text("\n".join([*SPECIAL, *letters]) + "\n")
+    return folder / "RN50.pth", folder / "pytorch_model.bin", model
 
 
 def assert_equal_metrics(actual: Recorder, expected: Recorder) -> None:

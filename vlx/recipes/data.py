@@ -66,7 +66,8 @@ def region_input(
 def pixel_input(
     preprocessing: Preprocessing, source: Corpus, sampled_grid_features: int, detect: Detect | None
 ) -> PixelInput:
-    processor = ImageProcessor(preprocessing.image_min_size, preprocessing.image_max_size)
+    sizes = (preprocessing.image_min_size, preprocessing.image_max_size)
+    processor = ImageProcessor(*sizes) if all(sizes) else ImageProcessor()  # of an imported model: as published
     return PixelInput(DecodedImages(source, processor), preprocessing.aspect_groups, sampled_grid_features)
 
 
