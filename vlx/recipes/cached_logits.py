@@ -41,6 +41,9 @@ def key_of(teacher: nn.Module, dataset: TaskDataset) -> str:
         sha.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     for row in dataset.encoded:
         sha.update(repr((row.texts, row.image_ids, row.segments)).encode())
+    for name, values in sorted(dataset.batch([0]).items()):  # differs with the size at which images are read
+        sha.update(repr((name, values.shape)).encode())
+        sha.update(values.contiguous().numpy().tobytes())
     return sha.hexdigest()[:16]
 
 

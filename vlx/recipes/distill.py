@@ -168,9 +168,11 @@ def with_projection(cfg: DistillConfig, student: PreTrainedModel, teacher: PreTr
 
 
 def can_cache_logits(cfg: DistillConfig, train: TaskDataset, teacher: Loaded) -> bool:
-    """Whether a fixed teacher reads the same examples at least twice. A dual encoder's vectors of an example do not
+    """Whether a fixed teacher reads the same inputs at least twice. A dual encoder's vectors of an example do not
     depend on the other examples, so they are cached for any pairs."""
     if not cfg.cache_logits or cfg.reptile or not load_method(cfg.method).can_cache_logits:
+        return False
+    if cfg.sampled_grid_features:
         return False
     if load_spec(cfg.model).dual_encoder:
         same_outputs = teacher.spec.dual_encoder
