@@ -168,10 +168,10 @@ def code_lines(path: Path) -> int:
     return sum(n not in documented and bool(line.strip()) and not line.strip().startswith("#") for n, line in lines)
 
 
-def test_files_are_under_400_lines_and_the_code_of_all_under_12500() -> None:
+def test_files_are_under_400_lines_and_the_code_of_all_under_15500() -> None:
     lines = {name_of(path): len(path.read_text(encoding="utf-8").splitlines()) for path in sources()}
     assert {name: count for name, count in lines.items() if count >= 400} == {}
-    assert sum(code_lines(path) for path in sources()) < 12_500
+    assert sum(code_lines(path) for path in sources()) < 15_500
 
 
 def test_functions_have_at_most_60_lines() -> None:

@@ -20,10 +20,11 @@ from vlx.evaluation.compare import validator
 from vlx.evaluation.predict import predict
 from vlx.inputs.dataset import TaskDataset, TaskDatasets, open_task_dataset
 from vlx.models.student import student_from
-from vlx.objectives import Objective, distillation
+from vlx.objectives import Objective
 from vlx.recipes.build import check_task, initial_task_model
 from vlx.recipes.corpus import fetch_corpus
 from vlx.recipes.data import image_input
+from vlx.recipes.distill import distillation_objective
 from vlx.recipes.finetune import supervised_objective
 from vlx.recipes.requirements import check_finetune, check_method, load_method, training_task
 from vlx.tasks.base import Task
@@ -120,12 +121,12 @@ def distillation_method(name: str) -> Callable[..., Objective]:
         teacher: Loaded, task: TaskOfCorpus, *, alpha: float = 0.9, temperature: float = 2.0, beta: float = 0.0
     ) -> Objective:
         method = load_method(name)
-        check_method(method, task.task, teacher.spec)
+        check_method(method, teacher.spec, task.task)
         network: Any = teacher.model
         network.to(training_device())
-        if teacher.spec.dual_encoder and method.contrastive:
-            return method.contrastive(network, alpha=alpha, temperature=temperature)
-        return distillation(method, network, task.task.loss, alpha=alpha, temperature=temperature, beta=beta)
+        return distillation_objective(
+            method, teacher.spec, task.task, network, alpha=alpha, temperature=temperature, beta=beta
+        )
 
     objective.__name__ = name
     objective.__doc__ = (

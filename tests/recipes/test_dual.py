@@ -17,6 +17,7 @@ from vlx.recipes.build import new_task_model, start_from
 from vlx.recipes.cached_logits import cached_teacher_logits
 from vlx.recipes.distill import can_cache_logits, distillation_objective, initial_student, obtain_teacher
 from vlx.recipes.finetune import supervised_objective
+from vlx.recipes.requirements import load_method
 from vlx.training.loop import fit
 
 TASK = tasks.load("retrieval")
@@ -56,7 +57,10 @@ def test_a_student_learns_from_any_teacher(corpus: Corpus, tmp_path: Path, archi
     train = datasets_of(corpus, TASK, teacher, cfg).train
     student = initial_student(cfg, TASK, corpus, teacher)
     assert result is None and isinstance(student.model, Dual) and len(student.model.text.encoder["layer"]) == 1
-    objective = distillation_objective(cfg, TASK, teacher.model)
+    objective = distillation_objective(
+        load_method(cfg.method), student.spec, TASK, teacher.model,
+        alpha=cfg.alpha, temperature=cfg.temperature, beta=cfg.beta,
+    )  # fmt: skip
     run = Recorder()
     fit(
         student.model, objective, train, constant_score, cfg, run, folder=tmp_path / "f", title="",

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, AutoModelForPreTraining, PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from vlx.errors import ConfigError
 from vlx.models.heads import Head, PretrainingSizes, mlm_states
 from vlx.models.layers import DenseNorm, Embeddings, Output, batch_shape, encoder_layers, repeat
 from vlx.models.spec import ModelSpec

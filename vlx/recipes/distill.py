@@ -16,9 +16,9 @@ from vlx.evaluation.compare import distillation_validator
 from vlx.inputs.dataset import TaskDataset, TaskDatasets
 from vlx.models.create import with_new_head
 from vlx.models.ensemble import Ensemble
-from vlx.models.spec import load_spec
+from vlx.models.spec import ModelSpec, load_spec
 from vlx.models.student import HiddenProjection, student_from
-from vlx.objectives import Objective, distillation
+from vlx.objectives import DistillationMethod, Objective, distillation
 from vlx.recipes.build import check_task, new_task_model, task_preprocessing
 from vlx.recipes.cached_logits import cached_teacher_logits
 from vlx.recipes.corpus import open_corpus
@@ -101,7 +101,10 @@ def train_student(
     title = "distilled student"
     student = initial_student(cfg, task, datasets.train.corpus, teacher)
     teacher.model.to(accelerator_for(cfg.precision).device)
-    objective = distillation_objective(cfg, task, teacher.model)
+    objective = distillation_objective(
+        load_method(cfg.method), load_spec(cfg.model), task, teacher.model,
+        alpha=cfg.alpha, temperature=cfg.temperature, beta=cfg.beta,
+    )  # fmt: skip
     if can_cache_logits(cfg, datasets.train, teacher):
         logits = cached_teacher_logits(teacher.model, datasets.train, Path(cfg.work_dir) / "teachers")
         datasets = datasets._replace(train=datasets.train.with_teacher_logits(logits))
@@ -151,11 +154,14 @@ def initial_student(cfg: DistillConfig, task: Task, corpus: Corpus, teacher: Loa
     return dataclasses.replace(teacher, model=model, preprocessing=task_preprocessing(cfg, task, corpus))
 
 
-def distillation_objective(cfg: DistillConfig, task: Task, teacher: PreTrainedModel) -> Objective:
-    method = load_method(cfg.method)
-    if load_spec(cfg.model).dual_encoder and method.contrastive:
-        return method.contrastive(teacher, alpha=cfg.alpha, temperature=cfg.temperature)
-    return distillation(method, teacher, task.loss, alpha=cfg.alpha, temperature=cfg.temperature, beta=cfg.beta)
+def distillation_objective(
+    method: DistillationMethod, student: ModelSpec, task: Task, teacher: PreTrainedModel,
+    *, alpha: float, temperature: float, beta: float,
+) -> Objective:  # fmt: skip
+    """The method's loss for dual encoders, or for cross-encoders with the task's loss."""
+    if student.dual_encoder and method.contrastive:
+        return method.contrastive(teacher, alpha=alpha, temperature=temperature)
+    return distillation(method, teacher, task.loss, alpha=alpha, temperature=temperature, beta=beta)
 
 
 def with_projection(cfg: DistillConfig, student: PreTrainedModel, teacher: PreTrainedModel) -> nn.Module:

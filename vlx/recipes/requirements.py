@@ -121,7 +121,7 @@ def check_distill(cfg: DistillConfig) -> None:
     check_task(task, spec, verb="distill")
     if cfg.unlabeled and task.scores_all_pairs:
         raise ConfigError(f"unlabeled=true: task={task.name} labels every pair; expected unlabeled=false.")
-    check_method(cfg, spec, task)
+    check_method(load_method(cfg.method), spec, task, teachers=num_teachers(cfg))
     if not cfg.teacher and spec.new_config:
         with_layers(spec.new_config(cfg, vocab_size=0, region_dim=0), cfg.student_layers, spec)
     if cfg.reptile:
@@ -130,18 +130,17 @@ def check_distill(cfg: DistillConfig) -> None:
             raise ConfigError(f"reptile=true: updates one teacher, found {num_teachers(cfg)}; give one.")
 
 
-def check_method(cfg: DistillConfig, spec: ModelSpec, task: Task) -> None:
+def check_method(method: DistillationMethod, spec: ModelSpec, task: Task, *, teachers: int = 1) -> None:
     """Raises ConfigError unless the method fits the architecture, the task's head and the number of teachers."""
-    method = load_method(cfg.method)
-    fitting = [name for name in registry.METHODS if fits(load_method(name), spec, task, teachers=num_teachers(cfg))]
+    fitting = [name for name in registry.METHODS if fits(load_method(name), spec, task, teachers=teachers)]
     methods = f"method={' or '.join(fitting)}"
     require(spec, method_needs(method), subject=f"method={method.name}", verb="distill", hint=f", or {methods}")
     kind = task.head.kind
     if method.heads and kind not in method.heads:
         subject = f"method={method.name}: has no loss for the {kind} head of task={task.name}"
         raise ConfigError(f"{subject}; expected {methods}.")
-    if num_teachers(cfg) > 1 and not method.ensemble:
-        subject = f"method={method.name}: learns from one teacher, found {num_teachers(cfg)}"
+    if teachers > 1 and not method.ensemble:
+        subject = f"method={method.name}: learns from one teacher, found {teachers}"
         raise ConfigError(f"{subject}; expected {methods}.")
 
 
