@@ -1,5 +1,6 @@
 """A dual encoder learns from a batch's own images, on labels or from any teacher."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,17 @@ from vlx import synthetic, tasks
 from vlx.config import DistillConfig, FinetuneConfig
 from vlx.corpora import Corpus
 from vlx.errors import ConfigError
+from vlx.evaluation.predict import predict
+from vlx.evaluation.retrieval import read_pairs
+from vlx.inputs.dataset import TaskDataset
 from vlx.models.dual import Dual
+from vlx.objectives.supervised import logits_of
 from vlx.recipes.build import new_task_model, start_from
 from vlx.recipes.cached_logits import cached_teacher_logits
 from vlx.recipes.distill import can_cache_logits, distillation_objective, initial_student, obtain_teacher
 from vlx.recipes.finetune import supervised_objective
 from vlx.recipes.requirements import load_method
+from vlx.tasks.base import Encoded
 from vlx.training.loop import fit
 
 TASK = tasks.load("retrieval")
@@ -85,6 +91,38 @@ def test_vectors_of_a_dual_teacher_are_cached(corpus: Corpus, tmp_path: Path) ->
     assert not can_cache_logits(options(epochs=1, steps=0), train, teacher)
     oscar = new_task_model(options(model="oscar"), TASK, corpus)
     assert not can_cache_logits(options(**two_epochs), train, oscar)
+
+
+@pytest.mark.parametrize(
+    ("student", "teachers"), [("dual", ("dual", "dual")), ("dual", ("dual", "oscar")), ("oscar", ("oscar", "dual"))]
+)
+def test_several_teachers_score_pairs_by_the_mean_of_their_logits(
+    corpus: Corpus, tmp_path: Path, student: str, teachers: tuple[str, ...]
+) -> None:
+    saved = [
+        save_teacher(corpus, TASK, tmp_path / str(seed), model=model, region_layers=0, seed=seed)
+        for seed, model in enumerate(teachers)
+    ]
+    uris = ",".join(teacher.uri for teacher in saved)
+    cfg = options(model=student, teacher=uris, epochs=2, steps=0, warmup_steps=0, object_tags=False)
+    teacher, _ = obtain_teacher(cfg, TASK, corpus)
+    train, validation, _ = datasets_of(corpus, TASK, teacher, cfg)
+    scores = predict(teacher.model, validation)
+    members = [read_pairs(each.model, validation, logits_of_pairs, batch_size=64, folder=None) for each in saved]
+    expected = read_pairs(teacher.model, validation, logits_of_pairs, batch_size=64, folder=None)
+    np.testing.assert_allclose(sum(members) / 2, expected, atol=1e-5)
+    assert scores.shape == expected.shape and np.isfinite(scores).all()
+    assert not can_cache_logits(cfg, train, teacher)
+    new = initial_student(cfg, TASK, corpus, teacher)
+    objective = distillation_objective(
+        load_method("kd"), new.spec, TASK, teacher.model, alpha=1.0, temperature=2.0, beta=0.0
+    )
+    assert objective(new.model, train.training_batch(range(8), seed=0, epoch=0)).total.isfinite()
+
+
+def logits_of_pairs(model: torch.nn.Module, dataset: TaskDataset, rows: Sequence[Encoded]) -> np.ndarray:
+    with torch.no_grad():
+        return logits_of(model.eval(), dataset.collate(rows)).numpy()
 
 
 def test_contrastive_learning_finds_the_images_of_a_batch(corpus: Corpus, tmp_path: Path) -> None:

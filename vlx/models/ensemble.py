@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from vlx.models.layers import Output, flatten_logits
+from vlx.models.spec import spec_of
 
 
 class Ensemble(PreTrainedModel):
@@ -23,6 +24,7 @@ class Ensemble(PreTrainedModel):
     def __init__(self, members: Sequence[PreTrainedModel], answer_indices: Sequence[Sequence[int] | None]) -> None:
         super().__init__(members[0].config)
         self.members = nn.ModuleList(members)
+        self.spec = dataclasses.replace(spec_of(members[0]), dual_encoder=False)  # its logits are of pairs
         for number, indices in enumerate(answer_indices):
             self.register_buffer(f"answer_indices_{number}", None if indices is None else torch.tensor(indices))
 

@@ -96,6 +96,10 @@ def all_specs() -> list[ModelSpec]:
 
 
 def spec_of(model: nn.Module) -> ModelSpec:
-    """The spec of a built model; its configuration's model_type is `vlx-` and the name."""
+    """The spec of a built model: that of an ensemble, or of the architecture, whose configuration's model_type is
+    `vlx-` and the name."""
+    spec = getattr(model, "spec", None)
+    if isinstance(spec, ModelSpec):
+        return spec
     config = cast(PretrainedConfig, model.config)
     return load_spec(config.model_type.removeprefix("vlx-").replace("-", "_"))

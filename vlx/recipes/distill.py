@@ -16,7 +16,7 @@ from vlx.evaluation.compare import distillation_validator
 from vlx.inputs.dataset import TaskDataset, TaskDatasets
 from vlx.models.create import with_new_head
 from vlx.models.ensemble import Ensemble
-from vlx.models.spec import ModelSpec, load_spec
+from vlx.models.spec import ModelSpec, load_spec, spec_of
 from vlx.models.student import HiddenProjection, student_from
 from vlx.objectives import DistillationMethod, Objective, distillation
 from vlx.recipes.build import check_task, new_task_model, task_preprocessing
@@ -181,7 +181,7 @@ def can_cache_logits(cfg: DistillConfig, train: TaskDataset, teacher: Loaded) ->
     if cfg.sampled_grid_features:
         return False
     if load_spec(cfg.model).dual_encoder:
-        same_outputs = teacher.spec.dual_encoder
+        same_outputs = spec_of(teacher.model).dual_encoder
     else:
         same_outputs = not train.task.examples_vary
     return same_outputs and total_steps(cfg, train) * cfg.batch_size >= 2 * len(train)
