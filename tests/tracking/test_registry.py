@@ -1,7 +1,5 @@
 import base64
 import json
-import shutil
-from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -14,11 +12,13 @@ import yaml
 from PIL import Image
 
 from vlx import checkpoints, tracking
+from vlx.checkpoints import Loaded, LoadReport
 from vlx.corpora.regions import DETECTOR, REGION_DIM
-from vlx.errors import RegistryError, UserError
+from vlx.errors import RegistryError
 from vlx.models.oscar import Oscar, OscarConfig
+from vlx.preprocessing import Preprocessing
 from vlx.tokenization import WordPiece
-from vlx.tracking import registry, serving
+from vlx.tracking import registry
 
 NAME = "vlx-nlvr2-student"
 DATA = {"task": "nlvr2", "split": "dev", "data_fingerprint": "f1"}
@@ -32,17 +32,12 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         vocab_size=len(tokenizer), hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8,
         max_position_embeddings=16, img_feature_dim=REGION_DIM + 6, num_choice=2, num_labels=2, classifier="linear",
     )  # fmt: skip
-    meta = {
-        "answers": ["False", "True"],
-        "soft_targets": False,
-        "system": "oscar",
-        "task": "nlvr2",
-        "num_images": 2,
-        "region_dim": REGION_DIM,
-        "detector": DETECTOR,
-    }
-    folder = tmp_path_factory.mktemp("trained") / "model"
-    return checkpoints.save(folder, Oscar(config), tokenizer, meta | {"max_text_tokens": 16, "max_regions": 5})
+    preprocessing = Preprocessing(
+        architecture="oscar", task="nlvr2", answers=("False", "True"), num_images=2, max_text_tokens=16, max_regions=5,
+        region_dim=REGION_DIM, detector=DETECTOR,
+    )  # fmt: skip
+    loaded = Loaded(Oscar(config), tokenizer, preprocessing, LoadReport("from scratch"))
+    return checkpoints.save(tmp_path_factory.mktemp("trained") / "model", loaded)
 
 
 def picture(colour: str) -> bytes:
@@ -190,94 +185,3 @@ def test_an_error_of_the_registry_is_one_line_that_lists_what_exists(server: Any
 def test_a_name_that_the_registry_cannot_hold_is_refused(name: str) -> None:
     with pytest.raises(RegistryError, match="expected letters"):
         registry.check_name(name)
-
-
-class Fake:
-    """A loaded model that answers by the number of regions it sees."""
-
-    meta = {
-        "task": "nlvr2",
-        "answers": ["False", "True"],
-        "soft_targets": False,
-        "num_images": 2,
-        "detector": "d",
-        "max_text_tokens": 8,
-        "max_regions": 3,
-    }
-
-    def __init__(self) -> None:
-        self.model, self.tokenizer = self, self
-        self.batch: dict[str, torch.Tensor] = {}
-
-    def eval(self) -> None:
-        pass
-
-    def encode(self, texts: list[str], *, limit: int) -> list[list[int]]:
-        return [[2, 7, 3]]
-
-    def __call__(self, batch: dict[str, torch.Tensor]) -> Any:
-        self.batch = batch
-        self.logits = torch.tensor([[0.0, float(batch["region_mask"].sum())]])
-        return self
-
-
-def detect(image: Image.Image) -> tuple[Any, Any]:
-    count = 5 if image.size[0] > 40 else 1
-    return torch.ones(count, 4).numpy(), torch.zeros(count, 4).numpy()
-
-
-@pytest.fixture
-def served() -> serving.AnswerModel:
-    return serving.AnswerModel(Fake(), partial(serving.one_of_regions, detect=detect, max_regions=3))
-
-
-def test_regions_are_cut_and_padded_as_in_training(served: serving.AnswerModel, tmp_path: Path) -> None:
-    Image.new("RGB", (50, 50)).save(tmp_path / "wide.png")
-    (tmp_path / "small.png").write_bytes(picture("red"))
-    frame = pd.DataFrame(
-        {"image_1": [str(tmp_path / "small.png")], "image_0": [str(tmp_path / "wide.png")], "text": ["x"]}
-    )
-    answers = served.predict(frame)
-    assert served.loaded.batch["region_mask"].tolist() == [[[True] * 3, [True, False, False]]]
-    assert served.loaded.batch["input_ids"].tolist() == [[[2, 7, 3]] * 2]
-    assert answers.to_dict("records") == [{"answer": "True", "score": pytest.approx(0.98201379)}]
-
-
-def test_a_missing_column_and_a_foreign_detector_are_named(
-    served: serving.AnswerModel, tmp_path: Path, model_folder: Path
-) -> None:
-    with pytest.raises(UserError, match="missing column image_1; expected text, image_0, image_1"):
-        served.predict(pd.DataFrame({"text": ["x"], "image_0": ["y"]}))
-    foreign = shutil.copytree(model_folder, tmp_path / "foreign")
-    meta = json.loads((foreign / "vlx.json").read_text()) | {"detector": "external"}
-    (foreign / "vlx.json").write_text(json.dumps(meta))
-    with pytest.raises(UserError, match="a detector that is not part of vlx"):
-        serving._load_pyfunc(str(foreign))
-
-
-def bomb() -> str:
-    """A PNG that says it is 20,000 x 20,000 pixels."""
-    data = bytearray(picture("red"))
-    data[16:24] = (20_000).to_bytes(4, "big") * 2
-    import zlib
-
-    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
-    return base64.b64encode(data).decode()
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("no/such/file.png", "neither a file nor base64"),
-        (base64.b64encode(b"not a picture").decode(), "cannot identify image"),
-        (base64.b64encode(picture("red")[:60]).decode(), "image_0 "),
-        ("data:image/png;base64,@@", "neither a file nor base64"),
-        ("", "found str"),
-        (None, "found NoneType"),
-        (bomb(), "decompression bomb"),
-    ],
-)
-def test_what_is_not_a_picture_is_one_clear_line(text: Any, message: str) -> None:
-    with pytest.raises(UserError, match=message) as caught:
-        serving.open_picture(text, "image_0")
-    assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
