@@ -10,20 +10,25 @@ import pytest
 import torch
 import yaml
 from transformers import PretrainedConfig, PreTrainedModel
-from vlx.training.batching import examples_of, open_data
 
-from vlx import config, models, synthetic, tasks
-from vlx.config import PRESETS, DistillConfig, FinetuneConfig, parse
-from vlx.corpora.formats import FORMATS, lxmert, oscar, vilbert, vle
+from vlx import config, synthetic, tasks
+from vlx.config import PRESETS, DistillConfig, FinetuneConfig, PretrainConfig, parse
+from vlx.corpora.formats.annotations import lxmert, oscar, oscar_retrieval, vilbert, vle
 from vlx.errors import ConfigError
-from vlx.models import Head, Sizes
+from vlx.inputs.dataset import examples_of
 from vlx.models.clip_vil import ClipVil, ClipVilConfig
+from vlx.models.create import for_pretraining, new_model, with_new_head
+from vlx.models.heads import Head, PretrainingSizes
 from vlx.models.lxmert import LxmertConfig
 from vlx.models.oscar import Oscar, OscarConfig
+from vlx.models.spec import load_spec
 from vlx.models.student import student_from
 from vlx.models.vilbert import Vilbert, VilbertConfig
 from vlx.models.vle import DEBERTA_V3_BASE, Vle, VleConfig
-from vlx.registry import ARCHITECTURES, TRAINING
+from vlx.recipes.build import task_preprocessing
+from vlx.recipes.data import open_datasets
+from vlx.registry import ARCHITECTURES, FORMATS, TRAINING
+from vlx.tasks.base import Task
 from vlx.tokenization import WordPiece
 from vlx.training.loop import schedule_of
 from vlx.training.optim import Optim
@@ -106,21 +111,27 @@ def test_its_splits_are_the_formats(path: Path) -> None:
     cfg = parsed(path)
     assert cfg.format in FORMATS or (cfg.format, cfg.task) == ("", "nlvr2") or path.stem.endswith("-tiny")
     options = [getattr(cfg, name, "") for name in ("train_split", "val_split", "test_split", "split")]
-    splits = {
-        "lxmert": lxmert.SPLITS.get({"pretrain": "lxmert"}.get(cfg.task, cfg.task), ()),
-        "vle": vle.SPLITS,
-        "vilbert": vilbert.SPLITS,
-    }
-    splits |= {"clip": splits["lxmert"], "oscar": {*oscar.FILES.get(cfg.format, ()), "test_1k"}, "": oscar.NLVR2}
     names = {name for option in options if option for name in option.split(",")}
-    assert names <= {*splits[cfg.format.split("-")[0]]}
+    assert names <= set(splits_of(cfg.format, cfg.task))
+
+
+def splits_of(format: str, task: str) -> tuple[str, ...]:
+    """The splits of a format; empty: the default of nlvr2."""
+    original = format.partition("-")[0]
+    if original in ("lxmert", "clip"):
+        files = {"vqa": lxmert.VQA_FILES, "gqa": lxmert.GQA_FILES, "nlvr2": lxmert.NLVR2_FILES}
+        return files.get(task, lxmert.PRETRAIN_FILES).splits
+    if original == "oscar":
+        splits = {"vqa": oscar.VQA_YEARS, "gqa": oscar.GQA_SPLITS, "nlvr2": oscar.NLVR2_SPLITS}
+        return (*splits.get(task, oscar_retrieval.SPLITS), "test_1k")
+    return {"vle": (*vle.SPLITS,), "vilbert": vilbert.SPLITS, "": oscar.NLVR2_SPLITS}[original]
 
 
 def size(part: torch.nn.Module) -> int:
     return sum(weight.numel() for weight in part.parameters())
 
 
-def task_of(path: Path, cfg: config.Config) -> tasks.Task:
+def task_of(path: Path, cfg: config.Config) -> Task:
     labels = LABELS.get("-".join(path.stem.replace("-12in1", "").split("-")[:2]), 3129)
     answers = [str(label) for label in range(labels)]
     if isinstance(cfg, FinetuneConfig):
@@ -132,37 +143,40 @@ def task_of(path: Path, cfg: config.Config) -> tasks.Task:
 def tuned_vilbert(head: Head, *, tokens: bool) -> PreTrainedModel:
     model = Vilbert(VilbertConfig(task_specific_tokens=tokens))
     assert size(model.bert) == ENCODER["vilbert"] - TOKENS * (not tokens)
-    return models.with_new_head(model, "vilbert", head, seed=0)
+    return with_new_head(load_spec("vilbert"), model, head, seed=0)
 
 
 def new(path: Path) -> PreTrainedModel:
     """The model that the preset describes; ViLBERT's sizes are those of its weights."""
     cfg = parsed(path)
-    if verb_of(path) == "pretrain":
+    spec = load_spec(cfg.model)
+    if isinstance(cfg, PretrainConfig):
         targets = {"qa": 9_500, "mrc_objects": 1_600, "mrc_attributes": 400, "mrfr": 2_048, "mrm": 1_601}
         names = cfg.objective_names() or targets
-        heads = models.Targets(**{name: size for name, size in targets.items() if name in names})
-        sizes = sizes_of(cfg)._replace(vision_layers=cfg.stages(), vision_width=cfg.vision_width)
-        start = tuned_vilbert(tasks.NLVR2.head, tokens=False) if cfg.model == "vilbert" else sizes
-        return models.for_pretraining(cfg.model, heads, start, seed=0)
+        sizes = PretrainingSizes(**{name: size for name, size in targets.items() if name in names})
+        return for_pretraining(spec, sizes, pretraining_start(cfg), seed=0)
     head = task_of(path, cfg).head
     if architecture_of(path) == "vilbert":
         return tuned_vilbert(head, tokens="12in1" in path.stem)
-    return models.build(cfg.model, head, sizes_of(cfg), seed=0)
+    return published_size(cfg, head)
 
 
-def sizes_of(cfg: config.ModelFields) -> Sizes:
-    return Sizes(
-        30522, 512, 2048, cfg.hidden_size, cfg.layers, cfg.region_layers, cfg.cross_layers, cfg.heads,
-        cfg.intermediate_size, cfg.initializer_range, cfg.dropout, cfg.attention_dropout, cfg.classifier,
-        cfg.classifier_scale,
-    )  # fmt: skip
+def pretraining_start(cfg: PretrainConfig) -> PreTrainedModel:
+    if cfg.model == "vilbert":
+        return tuned_vilbert(tasks.load("nlvr2").head, tokens=False)
+    return published_size(cfg, Head("classify", 2))
+
+
+def published_size(cfg: config.ModelFields, head: Head) -> PreTrainedModel:
+    """With BERT's vocabulary and 512 positions; regions of 2048 features."""
+    options = dataclasses.replace(cfg, max_text_tokens=512)
+    return new_model(load_spec(cfg.model), head, options, vocab_size=30522, region_dim=2048, seed=0)
 
 
 def pixel_model(path: Path) -> PreTrainedModel:
     """As published: RN50x4, and the sizes of VLE."""
     if path.stem.startswith("clip"):
-        return ClipVil(ClipVilConfig(vision_layers=(4, 6, 10, 6), vision_width=80, heads=("answers",), num_labels=3129))
+        return ClipVil(ClipVilConfig(vision_layers=(4, 6, 10, 6), vision_width=80, heads=("qa",), num_labels=3129))
     if "large" not in path.stem:
         return Vle(VleConfig(num_labels=3129))
     large = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
@@ -217,7 +231,7 @@ def test_weights_of_another_task_get_the_head_that_the_preset_describes() -> Non
     with torch.device("meta"):
         pretrained = Oscar(OscarConfig())
         options = {"classifier": cfg.classifier, "cls_hidden_scale": cfg.classifier_scale}
-        model = models.with_new_head(pretrained, "oscar", tasks.load("nlvr2").head, seed=0, **options)
+        model = with_new_head(load_spec("oscar"), pretrained, tasks.load("nlvr2").head, seed=0, **options)
     assert model.num_parameters() == PARAMETERS["oscar-nlvr2-finetune"]
 
 
@@ -227,8 +241,13 @@ def test_splits_joined_by_commas_are_one_after_the_other(tmp_path: Path) -> None
     assert examples_of(corpus, "nlvr2", "test1,dev")["identifier"][:] == [*test1, *dev]
     cfg = FinetuneConfig(train_split="dev,test1", val_split="train", test_split="dev")
     tokenizer = WordPiece.train(corpus.examples("nlvr2", "dev")["text"], size=300)
-    splits = [(split.name, len(split)) for split in open_data(corpus, tasks.load("nlvr2"), tokenizer, cfg)]
-    assert splits == [("dev-test1", len(test1) + len(dev)), ("train", 20), ("dev", len(dev))]
+    task = tasks.load("nlvr2")
+    datasets = open_datasets(corpus, task, tokenizer, task_preprocessing(cfg, task, corpus), cfg)
+    assert [(dataset.name, len(dataset)) for dataset in datasets] == [
+        ("dev-test1", len(test1) + len(dev)),
+        ("train", 20),
+        ("dev", len(dev)),
+    ]
 
 
 def test_warm_up_is_a_number_of_steps_or_a_share_of_them() -> None:
