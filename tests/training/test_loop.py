@@ -6,17 +6,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from vlx.training.batching import Data
-from vlx.training.evaluation import validator
-from vlx.training.recipes import reptile
 
 from tests.training.toy import Recorder, Stopped, config, same_weights, setting
 from vlx import tasks
 from vlx.config import DistillConfig
 from vlx.errors import TrainingError
+from vlx.evaluation.compare import validator
+from vlx.inputs.dataset import TaskDatasets
 from vlx.models.oscar import Oscar
 from vlx.models.student import student_from
 from vlx.objectives import Objective, distillation, supervised
+from vlx.recipes.distill import reptile
+from vlx.recipes.requirements import load_method
 from vlx.training.loop import Trainer, fit, single_group
 from vlx.training.optim import Group, Optim, Schedule
 
@@ -46,15 +47,15 @@ RESUMES = {  # checkpoints are of the steps 3, 6 and 9; step 6 ends an epoch, st
 
 
 def train(
-    model: Oscar, data: Data, cfg: DistillConfig, folder: Path, *, run: Recorder, teacher: Oscar | None = None,
+    model: Oscar, data: TaskDatasets, cfg: DistillConfig, folder: Path, *, run: Recorder, teacher: Oscar | None = None,
     groups: tuple[Group, ...] = (),
 ) -> float:  # fmt: skip
     objective: Objective = supervised(TASK.loss)
     hook = None
     if teacher:
-        objective = distillation("mkd", teacher, TASK.loss, alpha=0.5, temperature=2.0)
-        hook = reptile(cfg, teacher, model, objective, data)
-    validate = validator(TASK, data.validation)
+        objective = distillation(load_method("mkd"), teacher, TASK.loss, alpha=0.5, temperature=2.0)
+        hook = reptile(cfg, teacher, model, objective, data.train)
+    validate = validator(data.validation)
     best = fit(model, objective, data.train, validate, cfg, run, folder=folder, title="toy", hook=hook, groups=groups)
     return best.value
 

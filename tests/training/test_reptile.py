@@ -7,16 +7,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from vlx.training.batching import Data
-from vlx.training.evaluation import validator
-from vlx.training.recipes import reptile
 
 from tests.training.toy import Recorder, Stopped, config, same_weights, setting
 from vlx import tasks
 from vlx.config import DistillConfig
+from vlx.evaluation.compare import validator
+from vlx.inputs.dataset import TaskDatasets
 from vlx.models.oscar import Oscar
 from vlx.models.student import has_dropout, set_dropout, student_from
 from vlx.objectives import distillation
+from vlx.recipes.distill import reptile
+from vlx.recipes.requirements import load_method
 from vlx.training.loop import Trainer, fit
 from vlx.training.reptile import Reptile
 
@@ -31,15 +32,15 @@ class Trained:
     forward_passes: int  # of the student
 
 
-def train(start: Oscar, data: Data, cfg: DistillConfig, *, new_copies: bool = False) -> Trained:
+def train(start: Oscar, data: TaskDatasets, cfg: DistillConfig, *, new_copies: bool = False) -> Trained:
     """Train five steps. new_copies: Reptile copies the student into new memory before every step."""
     teacher = copy.deepcopy(start)
     student = student_from(start, layers=1, init="first", seed=0)
     set_dropout(student, cfg.dropout, cfg.attention_dropout)
     passes = []
     student.register_forward_hook(lambda *_: passes.append(1))
-    objective = distillation(cfg.method, teacher, TASK.loss, alpha=0.5, temperature=2.0)
-    hook = reptile(cfg, teacher, student, objective, data)
+    objective = distillation(load_method(cfg.method), teacher, TASK.loss, alpha=0.5, temperature=2.0)
+    hook = reptile(cfg, teacher, student, objective, data.train)
     trainer = Trainer(student, objective, cfg, total=12, hook=hook)
     metrics = []
     torch.manual_seed(0)
@@ -94,9 +95,9 @@ def test_resumed_training_with_shared_passes_gives_identical_weights(tmp_path: P
     def run(folder: str, stop: int | None) -> tuple[Oscar, Oscar]:
         teacher = copy.deepcopy(start)
         student = student_from(start, layers=1, init="first", seed=0)
-        objective = distillation("mkd", teacher, TASK.loss, alpha=0.5, temperature=2.0)
-        hook = reptile(cfg, teacher, student, objective, data)
-        validate = validator(TASK, data.validation)
+        objective = distillation(load_method("mkd"), teacher, TASK.loss, alpha=0.5, temperature=2.0)
+        hook = reptile(cfg, teacher, student, objective, data.train)
+        validate = validator(data.validation)
         with nullcontext() if stop is None else pytest.raises(Stopped):
             fit(student, objective, data.train, validate, cfg, Recorder(stop), folder=tmp_path / folder, title="toy",
                 hook=hook)  # fmt: skip
