@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from PIL import Image, ImageDraw
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = {"corpus_size": 80, "teacher_steps": 6, "steps": 6, "warmup_steps": 2, "batch_size": 16, "eval_every": 3}
@@ -18,27 +19,26 @@ FIGURES = {"figures/comparison.png", "figures/confusion.png", "figures/scores.pn
 
 def mlflow_run(folder: Path, verb: str, **options: object) -> str:
     """Run an entry point of the project in the environment of this test; its output."""
-    words = [part for name, value in options.items() for part in ("-P", f"{name}={value}")]
-    command = [sys.executable, "-m", "mlflow", "run", str(ROOT), "--env-manager", "local", "-e", verb, *words]
+    parameters = [part for name, value in options.items() for part in ("-P", f"{name}={value}")]
+    command = [sys.executable, "-m", "mlflow", "run", str(ROOT), "--env-manager", "local", "-e", verb, *parameters]
     environment = os.environ | {
         "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}",
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
         "COLUMNS": "200",
     }
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
-    return done.stdout + done.stderr
+    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, (result.stdout + result.stderr)[-4000:]
+    return result.stdout + result.stderr
 
 
 def artifacts(client: MlflowClient, run: Run, folder: str = "") -> set[str]:
-    found = client.list_artifacts(run.info.run_id, folder or None)
-    inside = (artifacts(client, run, item.path) if item.is_dir else {item.path} for item in found)
-    return set().union(*inside)
+    items = client.list_artifacts(run.info.run_id, folder or None)
+    return set().union(*(artifacts(client, run, item.path) if item.is_dir else {item.path} for item in items))
 
 
 @pytest.fixture(scope="module")
 def story(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
-    """The main job, MKD with a learning teacher on the same teacher, then a promotion."""
+    """The main job; MKD with Reptile from the same teacher; then a promotion."""
     folder = tmp_path_factory.mktemp("story")
     work = {"work_dir": folder / "outputs"}
     first = mlflow_run(folder, "distill", task="nlvr2", **SMALL, **work)
@@ -65,7 +65,7 @@ def test_the_output_ends_with_table_version_and_links(story: tuple[Path, str, st
     assert "registered as vlx-nlvr2-student, version 1" in first
     assert "?workflowType=machine_learning" in first
     assert "registered as vlx-nlvr2-student, version 2" in second
-    assert "teacher: kept from an earlier run" in second
+    assert "teacher: trained by an earlier run" in second
 
 
 def test_students_and_their_one_teacher_are_finished_runs_with_descriptions(client: MlflowClient) -> None:
@@ -84,9 +84,9 @@ def test_a_run_holds_options_curves_figures_predictions_and_data(client: MlflowC
     assert run.data.params["config/alpha"] == "0.9" and run.data.params["task"] == "nlvr2"
     steps = [point.step for point in client.get_metric_history(run.info.run_id, "val/accuracy")]
     assert steps == [3, 6]
-    kept = artifacts(client, run)
-    assert kept >= FIGURES | {"config.json", "model_card.md", "predictions/nlvr2_test1.csv"}
-    assert any(path.endswith(".html") for path in kept)
+    paths = artifacts(client, run)
+    assert paths >= FIGURES | {"config.json", "model_card.md", "predictions/nlvr2_test1.csv"}
+    assert any(path.endswith(".html") for path in paths)
     contexts = {tag.value for entry in run.inputs.dataset_inputs for tag in entry.tags if "context" in tag.key}
     assert contexts == {"train", "validation", "test"}
 
@@ -97,15 +97,13 @@ def test_versions_carry_their_lineage_and_the_champion_answers(
     version = client.get_model_version_by_alias("vlx-nlvr2-student", "champion")
     assert version.tags["teacher"] == "models:/vlx-nlvr2-teacher/1"
     assert version.tags["teacher_run"] == runs(client, "teacher")[0].info.run_id
-    assert {"data_fingerprint", "val/accuracy", "test/consistency", "system", "split"} <= set(version.tags)
+    assert {"data_fingerprint", "val/accuracy", "test/consistency", "architecture", "split"} <= set(version.tags)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{story[0] / 'mlflow.db'}")
     model = mlflow.pyfunc.load_model("models:/vlx-nlvr2-student@champion")
-    picture = str(story[0] / "picture.png")
-    from PIL import Image, ImageDraw
-
+    path = str(story[0] / "image.png")
     image = Image.new("RGB", (64, 64), "white")
     ImageDraw.Draw(image).ellipse((10, 10, 40, 40), fill=(214, 40, 40))
-    image.save(picture)
-    question = {"text": "There is a red circle in the left image.", "image_0": picture, "image_1": picture}
+    image.save(path)
+    question = {"text": "There is a red circle in the left image.", "image_0": path, "image_1": path}
     answer = model.predict(pd.DataFrame([question]))
     assert answer["answer"][0] in ("True", "False") and 0 <= answer["score"][0] <= 1

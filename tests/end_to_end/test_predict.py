@@ -41,7 +41,7 @@ def model_of(task: str, models: dict[str, str]) -> str:
 
 
 @pytest.mark.parametrize(
-    ("task", "suffix", "known"),
+    ("task", "suffix", "names"),
     [
         ("nlvr2", ".csv", {"accuracy", "consistency"}),
         ("vqa", ".json", {"accuracy", "accuracy_number", "accuracy_yes_no"}),
@@ -51,8 +51,8 @@ def model_of(task: str, models: dict[str, str]) -> str:
         ("snli_ve", ".csv", {"accuracy"}),
     ],
 )
-def test_a_task_is_learnt_scored_and_its_file_written(
-    task: str, suffix: str, known: set[str], models: dict[str, str]
+def test_a_task_is_trained_scored_and_its_file_written(
+    task: str, suffix: str, names: set[str], models: dict[str, str]
 ) -> None:
     uri = model_of(task, models)
     small = {"corpus_size": SMALL["corpus_size"]}
@@ -63,32 +63,32 @@ def test_a_task_is_learnt_scored_and_its_file_written(
     (run,) = client.search_runs(["1"], f"run_name = 'predict {uri}'")
     split = run.data.tags["vlx.split"]
     scores = {name.removeprefix(f"{split}/") for name in run.data.metrics}
-    assert known <= scores, scores
+    assert names <= scores, scores
     (scored,) = client.search_runs(["1"], f"run_name = 'evaluate {uri}'")
     assert value in scored.data.metrics.values()
     assert all(scored.data.metrics[name] == value for name, value in run.data.metrics.items())
-    assert f"{split}/chance" in scored.data.metrics
+    assert f"{split}/majority_baseline" in scored.data.metrics
 
 
 def test_one_question_is_answered_with_probabilities(models: dict[str, str], place: Path) -> None:
     uri = model_of("vqa", models)
-    asked = {"task": "vqa", "model": uri, "corpus_size": SMALL["corpus_size"], "text": "What color is the circle?"}
+    options = {"task": "vqa", "model": uri, "corpus_size": SMALL["corpus_size"], "text": "What color is the circle?"}
     corpus = corpora.open(next((place / "outputs" / "corpora").glob("synthetic-*")))
     image = next(
         corpora.open(path).image_ids()[0]
         for path in (place / "outputs" / "corpora").glob("synthetic-*")
         if "vqa" in corpora.open(path).manifest["examples"]
     )
-    answers = predict.main(PredictConfig(**asked, images=image, top=3))
+    answers = predict.main(PredictConfig(**options, images=image, top_k=3))
     assert isinstance(answers, list) and len(answers) == 3
     assert answers == sorted(answers, key=lambda pair: -pair[1]) and all(0 <= score <= 1 for _, score in answers)
     features, boxes = np.zeros((2, corpus.region_dim), np.float32), np.array([[0, 0, 0.5, 1], [0, 0, 1, 1]])
     np.savez(place / "mine.npz", features=features, boxes=boxes)
-    assert len(predict.main(PredictConfig(**asked, features=str(place / "mine.npz")))) == 5
+    assert len(predict.main(PredictConfig(**options, features=str(place / "mine.npz")))) == 5
     with pytest.raises(ConfigError, match="expected images=.* or features="):
-        predict.main(PredictConfig(**asked))
+        predict.main(PredictConfig(**options))
     with pytest.raises(ConfigError, match="images: found 2, task vqa is about 1"):
-        predict.main(PredictConfig(**asked, images=f"{image},{corpus.image_ids()[1]}"))
+        predict.main(PredictConfig(**options, images=f"{image},{corpus.image_ids()[1]}"))
 
 
 def test_the_submission_file_is_the_servers(models: dict[str, str]) -> None:

@@ -1,4 +1,5 @@
-"""Tasks of the built-in corpus are learnt through `mlflow run`, by one system or another, and beat their chance."""
+"""Tasks of the synthetic corpus are learned through `mlflow run`, by some architecture, and beat their majority
+baseline."""
 
 from pathlib import Path
 
@@ -10,10 +11,10 @@ from tests.end_to_end.test_main_job import mlflow_run
 QUICK = {"corpus_size": 2_000, "eval_every": 100, "warmup_steps": 50, "val_images": 15, "test_images": 20}
 SHALLOW = {"layers": 2, "lr": 0.001}  # learns as much in less time
 NLVR = {"corpus_size": 4_000, "layers": 3, "intermediate_size": 128, "batch_size": 32, "schedule": "constant"}
-TASKS = [  # task, system, further options, how far the test score must be above the chance level
+TASKS = [  # task, architecture, further options, how far the test score must be above the majority baseline
     ("vqa", "lxmert", {"steps": 200}, 0.15),
     ("gqa", "vilbert", {"steps": 300}, 0.2),
-    ("snli_ve", "oscar", {"steps": 200}, 0.3),  # text alone tells the neutral ones: 1/3 above chance
+    ("snli_ve", "oscar", {"steps": 200}, 0.3),  # text alone tells the neutral ones: 1/3 above the baseline
     ("refcoco", "vilbert", {"steps": 200}, 0.4),
     ("refcoco+", "oscar", {"steps": 150}, 0.4),
     ("refcocog", "lxmert", {"steps": 150}, 0.4),
@@ -31,17 +32,17 @@ TASKS = [  # task, system, further options, how far the test score must be above
 ]
 
 
-@pytest.mark.parametrize(("task", "system", "options", "margin"), TASKS)
-def test_a_task_is_learnt(task: str, system: str, options: dict, margin: float, tmp_path: Path) -> None:
-    work = {"work_dir": tmp_path / "outputs", "task": task, "model": system}
+@pytest.mark.parametrize(("task", "model", "options", "margin"), TASKS)
+def test_a_task_is_learned(task: str, model: str, options: dict, margin: float, tmp_path: Path) -> None:
+    work = {"work_dir": tmp_path / "outputs", "task": task, "model": model}
     mlflow_run(tmp_path, "finetune", **work, **(QUICK | options))
     client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
     name = f"vlx-{task.replace('+', 'plus')}-model"
     version = client.get_model_version(name, "1")
     run = client.get_run(version.run_id)
     metric = "recall_mean" if task == "retrieval" else "accuracy"
-    score, chance = (run.data.metrics[f"test/{each}"] for each in (metric, "chance"))
-    assert score > chance + margin, f"{task}: {score:.3f}, chance {chance:.3f}"
+    score, baseline = (run.data.metrics[f"test/{key}"] for key in (metric, "majority_baseline"))
+    assert score > baseline + margin, f"{task}: {score:.3f}, baseline {baseline:.3f}"
     assert run.info.status == "FINISHED" and run.data.metrics["train/examples_per_second"] > 0
     predictions = {file.path for file in client.list_artifacts(run.info.run_id, "predictions")}
     assert any(path.endswith(".html") for path in predictions) and len(predictions) >= 3
