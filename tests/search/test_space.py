@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from vlx.config import SEARCHED, VERBS, DistillConfig, SearchConfig, parse
+from vlx.config import VERBS, DistillConfig, SearchConfig, parse
 from vlx.errors import ConfigError
+from vlx.registry import TRAINING
 from vlx.search.space import Dimension, read_space
 
 
@@ -14,7 +15,7 @@ def space_of(tmp_path: Path, text: str, **options: object) -> dict[str, Dimensio
     return read_space(str(tmp_path / "mine.yaml"), DistillConfig(**options), excluded=()).dimensions
 
 
-@pytest.mark.parametrize("verb", SEARCHED)
+@pytest.mark.parametrize("verb", TRAINING)
 def test_every_searched_verb_has_a_space(verb: str) -> None:
     space = read_space(verb, VERBS[verb](), excluded=())
     assert "lr" in space.dimensions and space.fixed["eval_every"] < VERBS[verb]().steps
