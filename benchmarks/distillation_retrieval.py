@@ -26,7 +26,7 @@ import vlx
 from vlx import tracking, workspace
 from vlx.config import DistillConfig, parse
 from vlx.files import write_json
-from vlx.recipes.data import open_corpus
+from vlx.recipes.corpus import open_corpus
 from vlx.recipes.distill import with_teacher
 
 COMMON = ["--task=retrieval", "--model=dual", "--region_layers=0", "--student_layers=1", "--train_examples=0"]

@@ -18,7 +18,7 @@ from runs import finetune, mean_and_deviation, pretrain, tracked
 
 from vlx import tracking
 from vlx.config import FinetuneConfig, PretrainConfig, parse
-from vlx.recipes.data import open_corpus
+from vlx.recipes.corpus import open_corpus
 from vlx.tokenization import WordPiece
 
 SEEDS = (0, 1, 2)

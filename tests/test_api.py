@@ -80,7 +80,7 @@ def test_a_method_refuses_a_teacher_without_what_it_needs(
 
 def test_mkd_refuses_a_task_without_modality_scores(questions: Corpus, work_dir: Path) -> None:
     boxes = vlx.corpus("synthetic", task="refcoco", size=20, work_dir=work_dir)
-    with pytest.raises(ConfigError, match="method=mkd: task=refcoco"):
+    with pytest.raises(ConfigError, match="method=mkd: has no loss for the grounding head of task=refcoco"):
         vlx.mkd(small_model("oscar", questions), vlx.task("refcoco", boxes))
 
 
@@ -192,3 +192,12 @@ def test_a_model_starts_from_given_weights(questions: Corpus, tmp_path: Path) ->
     start = vlx.model("oscar", vlx.task("vqa", questions), questions, weights=str(folder))
     weights = start.model.state_dict()
     assert all(weights[name].equal(weight) for name, weight in loaded.model.state_dict().items())
+
+
+def test_num_images_is_of_validation_and_test_only(work_dir: Path) -> None:
+    captions = vlx.corpus("synthetic", task="retrieval", size=20, work_dir=work_dir)
+    task = vlx.task("retrieval", captions)
+    train, validation, test = task.datasets(captions, like=vlx.model("oscar", task, captions, **SIZES), num_images=3)
+    assert len(set(train.first_images)) > 3
+    assert set(train.first_images) == {row[0] for row in captions.examples("retrieval", "train")["image_ids"]}
+    assert len(set(validation.first_images)) == len(set(test.first_images)) == 3

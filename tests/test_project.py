@@ -3,6 +3,8 @@
 import ast
 import dataclasses
 import importlib
+import importlib.util
+import json
 import os
 import re
 import shutil
@@ -207,6 +209,35 @@ def test_a_library_has_one_owner(library: str) -> None:
     assert len(inside) == len(users), "an entry script imports it"
     strangers = [name for name in inside if not {name, name.split("/")[0]} & OWNERS[library]]
     assert strangers == []
+
+
+def imported_names() -> list[tuple[str, str, str]]:
+    """(file, module, name) of every import from vlx outside the product: benchmarks, tests, notebooks."""
+    texts = {
+        path: path.read_text(encoding="utf-8")
+        for top in ("benchmarks", "tests")
+        for path in ROOT.glob(f"{top}/**/*.py")
+    }
+    for path in ROOT.glob("notebooks/*.ipynb"):
+        cells = [cell for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
+        texts[path] = re.sub(r"(?m)^[%!].*", "", "\n".join("".join(cell["source"]) for cell in cells))
+    return [
+        (name_of(path), node.module, alias.name)
+        for path, text in texts.items()
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ("vlx", "entrypoints")
+        for alias in node.names
+    ]  # fmt: skip
+
+
+def test_benchmarks_tests_and_notebooks_import_what_exists() -> None:
+    names = imported_names()
+    missing = [
+        f"{file}: {module}.{name}"
+        for file, module, name in names
+        if not hasattr(importlib.import_module(module), name) and not importlib.util.find_spec(f"{module}.{name}")
+    ]
+    assert len(names) > 500 and not missing
 
 
 def test_nothing_names_a_folder_of_one_machine() -> None:

@@ -70,7 +70,7 @@ class TaskOfCorpus:
         preprocessing = like.preprocessing
         task = self.task.with_answers(preprocessing.answers or self.task.answers)
 
-        def opened(name: str, task: Task, limit: int) -> TaskDataset:
+        def opened(name: str, task: Task, limit: int, *, num_images: int) -> TaskDataset:
             return open_task_dataset(
                 corpus, task, name, like.wordpiece, image_input(preprocessing, corpus),
                 max_text_tokens=preprocessing.max_text_tokens, object_tags=preprocessing.object_tags, limit=limit,
@@ -78,9 +78,9 @@ class TaskOfCorpus:
             )  # fmt: skip
 
         return TaskDatasets(
-            opened(task.splits.train, training_task(like.spec, task), train_examples or limit),
-            opened(task.splits.validation, task, limit),
-            opened(task.splits.test, task, limit),
+            opened(task.splits.train, training_task(like.spec, task), train_examples or limit, num_images=0),
+            opened(task.splits.validation, task, limit, num_images=num_images),
+            opened(task.splits.test, task, limit, num_images=num_images),
         )
 
 

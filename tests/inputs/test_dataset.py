@@ -25,7 +25,7 @@ RIGHT = (0.5, 0.0, 1.0, 1.0)
 def test_similar_images_are_those_of_a_near_mean_region_or_those_that_the_source_lists(tmp_path: Path) -> None:
     rows = open_validation(write_captions(tmp_path / "plain", {})).groups.hard_negatives
     assert [row[0] for row in rows] == [2, 3, 0, 1] and {len(row) for row in rows} == {3}
-    corpus = write_captions(tmp_path / "with lists", {"a": {"near": ["d", "gone", "b"]}})
+    corpus = write_captions(tmp_path / "with lists", {"a": {"hard_negatives": ["d", "gone", "b"]}})
     assert open_validation(corpus).groups.hard_negatives == [[3, 1], [], [], []]
     with pytest.raises(CorpusError, match="all captions are of one image"):
         _ = open_validation(corpus, limit=2).groups

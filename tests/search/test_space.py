@@ -94,8 +94,14 @@ def test_a_mistake_in_a_space_is_one_line(text: str, message: str, tmp_path: Pat
         (["--alpha=1.5"], "alpha=1.5: expected a value from 0 to 1."),
         (["--pruner=asha", "--seeds=3"], "wilcoxon is for several, others for one"),
         (["--pruner=wilcoxon"], "wilcoxon is for several, others for one"),
-        (["--second_objective=latency", "--pruner=median"], "second_objective=latency: expected pruner=none"),
-        (["--second_objective=latency", "--verb=pretrain"], "pretrain does not measure it; expected parameters"),
+        (
+            ["--second_objective=latency", "--pruner=median"],
+            "second_objective=latency: with two objectives expected pruner=none",
+        ),
+        (
+            ["--second_objective=latency", "--verb=pretrain"],
+            "pretrain does not measure it; expected second_objective=parameters.",
+        ),
         (["--sampler=tpee"], "Did you mean tpe?"),
     ],
 )

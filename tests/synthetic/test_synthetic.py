@@ -314,7 +314,7 @@ def test_a_task_whose_reader_holds_validation_out_is_sound(task: str, tmp_path: 
     assert counts[0] + counts[1] == 220 and counts[1] >= 15 and counts[2] == 100
     assert not [finding for finding in validate.validate(corpus) if finding.serious]
     pixels = [
-        {tuple(map(corpus.picture, row["image_ids"])) for row in corpus.examples(task, split)}
+        {tuple(map(corpus.image_bytes, row["image_ids"])) for row in corpus.examples(task, split)}
         for split in (splits[0], splits[2])
     ]
     assert not pixels[0] & pixels[1]

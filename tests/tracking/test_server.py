@@ -16,6 +16,7 @@ import pytest
 from mlflow import MlflowClient
 
 from vlx import tracking
+from vlx.preprocessing import Preprocessing
 
 pytestmark = pytest.mark.slow
 
@@ -90,7 +91,7 @@ def test_a_server_gives_the_same_registry_as_a_database(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", launch())
     model = tmp_path / "model"
     model.mkdir()
-    (model / "vlx.json").write_text('{"num_images": 2}')
+    Preprocessing(architecture="oscar", max_text_tokens=16, num_images=2).save(model)
     with tracking.run(options(note=""), name="r", description="", folder=tmp_path / "run") as run:
         run.log_metrics({"nan": float("nan"), "inf": float("inf")}, step=0)
         for step, score in ((1, 0.7), (2, 0.8)):

@@ -1,6 +1,5 @@
 """A run that is a trial of a search."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import pytest
 
 from vlx import tracking
+from vlx.preprocessing import Preprocessing
 
 
 def trial_of(parent: str, report: Callable[..., None] = lambda *_: None, **fields: Any) -> tracking.Trial:
@@ -62,7 +62,7 @@ def test_a_trial_registers_nothing_and_its_candidate_may_be_registered_later(
 ) -> None:
     model = tmp_path / "run" / "model"
     model.mkdir(parents=True)
-    (model / "vlx.json").write_text(json.dumps({"num_images": 1}))
+    Preprocessing(architecture="oscar", max_text_tokens=16).save(model)
     trial = trial_of("")
     with tracking.run(options(), name="", description="", folder=tmp_path / "run", trial=trial) as run:
         run.log_model(model, name="student", task="nlvr2", metrics={"test/accuracy": 0.5}, step=1)

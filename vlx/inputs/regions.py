@@ -23,6 +23,7 @@ class RegionSource(Protocol):
 
     def regions(self, image_id: str) -> tuple[np.ndarray, np.ndarray]: ...
     def num_regions(self, image_id: str) -> int: ...
+    def tags(self, image_id: str) -> list[str]: ...
 
 
 class InMemoryRegions:
@@ -40,6 +41,10 @@ class InMemoryRegions:
 
     def num_regions(self, image_id: str) -> int:
         return len(self._regions[image_id][1])
+
+    def tags(self, image_id: str) -> list[str]:
+        """None are known."""
+        return []
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,8 @@ def answer(cfg: PredictConfig) -> list[tuple[str, float]]:
     if len(image_ids) != task.head.images:
         raise ConfigError(f"images: found {len(image_ids)}, task {task.name} is about {task.head.images}.")
     examples = Dataset.from_list([Example("0", cfg.text, image_ids)._asdict()])
-    encoded = task.encode(examples, loaded.wordpiece, limit=preprocessing.max_text_tokens)
+    tags = source.tags if preprocessing.object_tags else None
+    encoded = task.encode(examples, loaded.wordpiece, limit=preprocessing.max_text_tokens, tags=tags)
     dataset = TaskDataset("text", cast(Corpus, source), examples, encoded, task, image_input(preprocessing, source))
     loaded.model.eval()
     with torch.inference_mode():
