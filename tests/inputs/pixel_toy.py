@@ -57,4 +57,4 @@ def write_question_corpus(out: Path) -> Corpus:
 
 
 def question(identifier: str, text: str, image: str, answer: str) -> Example:
-    return Example(identifier, text, [image], [answer], [1.0], category="vqa", extra='{"labelled": true}')
+    return Example(identifier, text, [image], [answer], [1.0], category="vqa", extra='{"labeled": true}')
