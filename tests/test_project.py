@@ -26,7 +26,7 @@ from vlx.tools import link_env, ui
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (  # from the ground up: a module imports from its own floor and those below
-    {"vlx", "boxes", "errors", "files", "import_hook", "registry"},
+    {"vlx", "batch", "boxes", "errors", "files", "import_hook", "registry"},
     {"config", "preprocessing", "progress", "tokenization", "workspace"},
     {"models", "objectives"},
     {"corpora", "tracking"},

@@ -3,8 +3,9 @@
 from torch import nn
 from torch.nn import functional as F
 
+from vlx.batch import Batch
 from vlx.objectives.distillation import DistillationMethod, teacher_forward
-from vlx.objectives.supervised import Batch, Losses, Objective, TaskLoss, logits_of
+from vlx.objectives.supervised import Losses, Objective, TaskLoss, logits_of
 
 
 def logit_regression(

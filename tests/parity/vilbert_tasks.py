@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from vlx.batch import Batch
 from vlx.objectives import cross_entropy, mean_bce, soft_target_bce
-from vlx.objectives.supervised import Batch, TaskLoss
+from vlx.objectives.supervised import TaskLoss
 
 
 def choice_scores(logits: Tensor, batch: Batch) -> Tensor:

@@ -1,7 +1,7 @@
 """The options that several verbs share, in groups. SECTION is the title of a group in --help."""
 
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import ClassVar
 
 from vlx.config.base import TINY, Config, option
@@ -54,7 +54,7 @@ class ModelFields(Config):
     model: str = option("oscar", "architecture", choices=tuple(ARCHITECTURES))
     hidden_size: int = option(64, "hidden size H", low=8)
     layers: int = option(4, "transformer layers; of the text encoder where text has its own", low=1)
-    region_layers: int = option(2, "LXMERT, dual: layers over regions alone", low=0)
+    region_layers: int = option(2, "LXMERT, ViLBERT, dual: layers over regions (ViLBERT: cross_layers or more)", low=0)
     cross_layers: int = option(2, "LXMERT, ViLBERT: cross-modality layers", low=1)
     heads: int = option(4, "attention heads per layer", low=1)
     intermediate_size: int = option(256, "width of the feed-forward layers", low=1)
@@ -133,10 +133,6 @@ class PixelFields(Config):
             sampled = f"sampled_grid_features={self.sampled_grid_features}"
             raise ConfigError(f"{sampled}: expected at most the {grid_features} of an image.")
 
-    def changed_pixel_options(self) -> list[str]:
-        """Return the names of the options of this group that differ from their default."""
-        return [spec.name for spec in fields(PixelFields) if getattr(self, spec.name) != spec.default]
-
     def stages(self) -> tuple[int, ...]:
         return integers(self.vision_layers)
 
@@ -208,7 +204,7 @@ class PretrainFields(Config):
     mlm_probability: float = option(0.15, "probability that a text token is masked", low=0, high=1)
     mrm_probability: float = option(0.15, "probability that a region is masked", low=0, high=1)
     itm_negative_probability: float = option(
-        0.5, "itm: probability that a text is paired with another example's image", low=0, high=1
+        0.5, "itm: probability that an image is shown with the text, or the object tags, of another", low=0, high=1
     )
     mask_positives_only: bool = option(False, "leave texts and images that do not match out of all but the itm loss")
     region_loss_weight: str = option(

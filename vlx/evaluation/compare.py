@@ -1,14 +1,11 @@
 """Scores compared: during training with the teacher's, at the end with the majority baseline."""
 
-from collections.abc import Callable
-
 import numpy as np
 from torch import nn
 
 from vlx.evaluation.predict import predict
 from vlx.inputs.dataset import TaskDataset
-
-Validate = Callable[[nn.Module], dict[str, float]]
+from vlx.training.loop import Validate
 
 
 def validator(dataset: TaskDataset) -> Validate:

@@ -10,8 +10,8 @@ from accelerate import PartialState
 from accelerate.utils import extract_model_from_parallel, gather_object
 from torch import Tensor, nn
 
+from vlx.batch import Batch
 from vlx.inputs.dataset import TaskDataset
-from vlx.inputs.image_input import Batch
 from vlx.inputs.sampler import sorted_batches
 from vlx.inputs.text import text_tensors
 from vlx.models.spec import spec_of

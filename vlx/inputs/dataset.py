@@ -12,11 +12,12 @@ import torch
 from datasets import Dataset, concatenate_datasets
 from torch import Tensor
 
+from vlx.batch import Batch
 from vlx.boxes import IOU_THRESHOLD, iou
 from vlx.corpora import Corpus
 from vlx.errors import CorpusError
 from vlx.inputs.hard_negatives import hard_negatives
-from vlx.inputs.image_input import Batch, ImageInput
+from vlx.inputs.image_input import ImageInput
 from vlx.inputs.packing import joint_packing
 from vlx.inputs.text import broadcast_pairs, label_tensors, text_tensors
 from vlx.tasks.base import Encoded, ImageGroups, Task
@@ -98,8 +99,8 @@ class TaskDataset:
         return batch
 
     def collate(self, rows: Sequence[Encoded], *, generators: Sequence[Random] | None = None) -> Batch:
-        """input_ids and text_mask [B,S,T], the image input's tensors [B,S,...], labels [B]; S pairs of a text and an
-        image make an example. Where known: token_type_ids [B,S,T], packing [B*S,L], targets [B,A]."""
+        """input_ids and text_mask [B,N,T], the image input's tensors [B,N,...], labels [B]; N pairs of a text and an
+        image make an example. Where known: token_type_ids [B,N,T], packing [B*N,L], targets [B,A]."""
         images = [broadcast_pairs(row, "image_ids") for row in rows]
         shape = (len(rows), len(images[0]))
         repeated = [generator for generator in generators for _ in range(shape[1])] if generators else None
@@ -137,7 +138,7 @@ class TaskDatasets(NamedTuple):
 
 
 def packing_of(batch: Batch) -> Tensor:
-    """[B*S,L]."""
+    """[B*N,L]."""
     text_lengths = batch["text_mask"].sum(-1).flatten()
     return joint_packing(text_lengths, batch["region_mask"].sum(-1).flatten(), batch["text_mask"].shape[-1])
 

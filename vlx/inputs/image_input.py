@@ -6,9 +6,8 @@ from typing import Protocol
 
 import numpy as np
 from PIL import Image
-from torch import Tensor
 
-Batch = dict[str, Tensor]
+from vlx.batch import Batch
 
 
 class ImageInput(Protocol):

@@ -25,8 +25,8 @@ class Generator(Protocol):
 
 
 class MaskingConfig(NamedTuple):
-    """mlm_probability: share of masked tokens. itm_negative_probability: share of texts shown with another image.
-    mask_positives_only: examples whose text and image do not match have no masked labels."""
+    """mlm_probability: share of masked tokens. itm_negative_probability: share of images shown with the text or tags of
+    another. mask_positives_only: examples whose text and image do not match have no masked labels."""
 
     mlm_probability: float
     itm_negative_probability: float

@@ -20,9 +20,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from vlx.batch import Batch
 from vlx.corpora import Corpus
 from vlx.errors import CorpusError
-from vlx.inputs.image_input import Batch
 from vlx.inputs.image_processor import ImageProcessor, Size, aspect_groups, grouped_batches, normalized, stack
 from vlx.inputs.sampler import shuffled
 from vlx.models.clip_resnet import STRIDE

@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from datasets import Dataset
 
+from vlx.batch import Batch
 from vlx.corpora import Corpus
 from vlx.errors import CorpusError
 from vlx.inputs.dataset import examples_of, packing_of
-from vlx.inputs.image_input import Batch, ImageInput
+from vlx.inputs.image_input import ImageInput
 from vlx.inputs.masking import MaskingConfig, mask_tokens
 from vlx.inputs.text import padded
 from vlx.tokenization import WordPiece, cut_pair

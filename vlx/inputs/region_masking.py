@@ -7,9 +7,9 @@ from random import Random
 import numpy as np
 import torch
 
+from vlx.batch import Batch
 from vlx.boxes import pixel_iou
 from vlx.corpora import Corpus
-from vlx.inputs.image_input import Batch
 from vlx.inputs.masking import mask_regions, replace_regions
 from vlx.inputs.regions import RegionInput, region_tensors
 from vlx.objectives.mrm import sample_nce_negatives

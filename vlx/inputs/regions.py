@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vlx.inputs.image_input import Batch
+from vlx.batch import Batch
 from vlx.inputs.sampler import epoch_batches, sorted_batches
 
 Detect = Callable[[Image.Image], tuple[np.ndarray, np.ndarray]]  # image -> features [R,D], boxes [R,4] in 0..1

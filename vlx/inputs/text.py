@@ -23,7 +23,7 @@ def broadcast_pairs(row: Encoded, part: str) -> tuple[Any, ...]:
 
 
 def text_tensors(rows: Sequence[Encoded]) -> dict[str, Tensor]:
-    """input_ids and text_mask [B,S,T] for S pairs an example; token_type_ids [B,S,T] where texts have segments."""
+    """input_ids and text_mask [B,N,T] for N pairs an example; token_type_ids [B,N,T] where texts have segments."""
     texts = [broadcast_pairs(row, "texts") for row in rows]
     lengths = torch.tensor([[len(text) for text in row] for row in texts])
     tokens = int(lengths.max())
@@ -37,7 +37,7 @@ def text_tensors(rows: Sequence[Encoded]) -> dict[str, Tensor]:
 
 
 def filled(rows: Sequence[Sequence[Sequence[int]]], width: int) -> Tensor:
-    """[B,S,width], zeros beyond each row's end."""
+    """[B,N,width], zeros beyond each row's end."""
     values = np.zeros((len(rows), len(rows[0]), width), np.int64)
     for b, row in enumerate(rows):
         for s, ids in enumerate(row):

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vlx.batch import Batch
 from vlx.errors import ConfigError
 from vlx.models.spec import spec_of
 from vlx.objectives.kl import kd_loss
-from vlx.objectives.supervised import Batch, Losses, Objective, logits_of
+from vlx.objectives.supervised import Losses, Objective, logits_of
 
 
 def contrastive_loss(similarity: Tensor, labels: Tensor) -> Tensor:

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vlx.batch import Batch
 from vlx.models.layers import flatten_logits
 from vlx.models.student import depths
 from vlx.objectives.contrastive import similarity_kd
 from vlx.objectives.kl import kd_loss
-from vlx.objectives.supervised import Batch, Losses, Objective, TaskLoss, logits_of
+from vlx.objectives.supervised import Losses, Objective, TaskLoss, logits_of
 
 VIEW_WEIGHTS = {"text": 0.25, "image": 0.25, "full": 0.5}  # constants of the original
 

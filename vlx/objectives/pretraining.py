@@ -10,6 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from vlx.batch import Batch
 from vlx.objectives.mrm import (
     LXMERT_MASK_RATE,
     MRM_LOSSES,
@@ -17,7 +18,7 @@ from vlx.objectives.mrm import (
     region_feature_loss,
     region_loss_weights,
 )
-from vlx.objectives.supervised import Batch, Losses, Objective, cross_entropy
+from vlx.objectives.supervised import Losses, Objective, cross_entropy
 
 
 @dataclass(frozen=True)

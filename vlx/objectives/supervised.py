@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vlx.batch import Batch
 from vlx.models.layers import flatten_logits
 
-Batch = dict[str, Tensor]
 TaskLoss = Callable[[Tensor, Batch], Tensor]
 
 

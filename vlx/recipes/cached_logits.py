@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from vlx import workspace
+from vlx.batch import Batch
 from vlx.files import replacing
 from vlx.inputs.dataset import TaskDataset
 from vlx.models.spec import spec_of
-from vlx.objectives.supervised import Batch, logits_of
+from vlx.objectives.supervised import logits_of
 from vlx.progress import meter
 
 log = logging.getLogger("vlx")

@@ -1,5 +1,5 @@
-"""What tasks, methods and options need, compared with what an architecture has. Every refusal is computed here, before
-any data or weights are read."""
+"""What tasks, methods and options need, compared with what an architecture has. Every refusal of a combination is
+computed here, before weights are read; those of an option's value are of vlx.config."""
 
 import dataclasses
 from collections.abc import Iterable

@@ -11,9 +11,10 @@ import numpy as np
 from datasets import Dataset
 from torch import Tensor
 
+from vlx.batch import Batch
 from vlx.errors import ConfigError
 from vlx.models.heads import Head
-from vlx.objectives.supervised import Batch, TaskLoss, cross_entropy, mean_bce, soft_target_bce
+from vlx.objectives.supervised import TaskLoss, cross_entropy, mean_bce, soft_target_bce
 from vlx.tasks.texts import TagLookup
 from vlx.tokenization import WordPiece
 

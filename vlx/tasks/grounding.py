@@ -13,10 +13,11 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
+from vlx.batch import Batch
 from vlx.boxes import IOU_THRESHOLD, iou
 from vlx.errors import SubmissionError
 from vlx.models.heads import Head
-from vlx.objectives.supervised import Batch, TaskLoss, soft_target_bce
+from vlx.objectives.supervised import TaskLoss, soft_target_bce
 from vlx.tasks.base import Encoded, PredictionColumns, Splits, Task
 from vlx.tasks.submissions import answers_by_example, read_entries
 from vlx.tasks.texts import TagLookup, encode_texts

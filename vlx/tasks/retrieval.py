@@ -16,8 +16,8 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
+from vlx.batch import Batch
 from vlx.models.heads import Head
-from vlx.objectives.supervised import Batch
 from vlx.tasks.base import Encoded, ImageGroups, PredictionColumns, Splits, Task
 from vlx.tasks.metrics.recall import CUTOFFS, best_ranks, random_recall, rankings, recalls
 from vlx.tasks.retrieval_sampling import Negative, draw_negative, draw_three_negatives

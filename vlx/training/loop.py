@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from vlx import tracking
+from vlx.batch import Batch
 from vlx.config import TrainFields
 from vlx.errors import TrainingError
 from vlx.files import write_json
@@ -27,7 +28,6 @@ from vlx.training.reptile import Reptile
 from vlx.training.state import Progress, load_checkpoint, save_checkpoint, save_weights
 
 log = logging.getLogger("vlx")
-Batch = dict[str, Tensor]
 Validate = Callable[[nn.Module], dict[str, float]]  # scores of the validation split, by metric
 DONE = "done.json"  # of a finished stage: its best step and value
 

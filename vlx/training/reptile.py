@@ -15,11 +15,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
+from vlx.batch import Batch
 from vlx.models.student import has_dropout, layer_map, teacher_names
 from vlx.objectives import Objective
 from vlx.training.optim import Optim, Schedule, set_lr
-
-Batch = dict[str, Tensor]
 
 
 class CachedForward(nn.Module):
