@@ -12,6 +12,7 @@ from pathlib import Path
 from vlx import search, tracking, workspace
 from vlx.config import DistillConfig, SearchConfig, launch
 from vlx.files import write_json
+from vlx.preprocessing import Preprocessing
 from vlx.search.study import Timing
 
 STEPS = range(50, 501, 50)  # of evaluations, as search/spaces/distill.yaml sets them
@@ -57,7 +58,7 @@ def main(cfg: DistillConfig, trial: tracking.Trial | None = None) -> float:
 def publish(run: tracking.Run, folder: Path, score: float) -> None:
     model = folder / "model"
     model.mkdir()
-    (model / "vlx.json").write_text('{"num_images": 1}')
+    Preprocessing(architecture="oscar", max_text_tokens=16).save(model)
     run.log_model(model, name="student", task="nlvr2", metrics={"test/accuracy": score}, step=STEPS[-1])
     tags = {"task": "nlvr2", "split": "dev", "data_fingerprint": "f00d", "val/accuracy": f"{score:.6f}"}
     assert run.register("vlx-nlvr2-student", tags=tags) is None

@@ -12,6 +12,7 @@ from typing import Any
 import optuna
 
 from vlx import tracking, workspace
+from vlx.config import SearchConfig
 from vlx.errors import TrainingError, UserError
 from vlx.files import write_json
 from vlx.search.results import trial_rows
@@ -37,11 +38,17 @@ def next_trial(session: Session) -> bool:
         states = [row["state"] for row in trial_rows(session.study) if row["state"] != "killed"]
         if "waiting" not in states and len(states) >= session.budget:
             return False
-        set_sampler(session.study, session.config.sampler, seed=session.config.seed, draw=len(states))
         objective = partial(run_trial, session, end_turn=turn.close)
         session.study.optimize(objective, n_trials=1, catch=(Exception,))
     check_failures(session.study)
     return True
+
+
+def seed_sampler(study: optuna.Study, config: SearchConfig, *, number: int) -> None:
+    """Seed the draw of a trial by the trials before it that were not killed. Those of the whole study would not do:
+    another machine may begin one at the same moment, and would draw the same settings."""
+    earlier = [row for row in trial_rows(study) if row["number"] < number and row["state"] != "killed"]
+    set_sampler(study, config.sampler, seed=config.seed, draw=len(earlier))
 
 
 def check_failures(study: optuna.Study) -> None:
@@ -57,6 +64,7 @@ def run_trial(session: Session, trial: optuna.Trial, *, end_turn: Callable[[], N
     end_turn: lets the next process choose its settings. Raises TrialPruned, or the error that ended the training.
     """
     trial.set_user_attr("process", process_tags())
+    seed_sampler(session.study, session.config, number=trial.number)
     settings = session.space.settings(session.base.as_dict(), partial(suggest, trial))
     end_turn()
     tracked = tracking.Trial(
