@@ -128,7 +128,9 @@ def start_from(cfg: PretrainConfig, corpus: Corpus, names: Sequence[str]) -> Loa
     if cfg.weights:
         loaded = load_weights(cfg, corpus, new_head=False)
         stage = loaded.preprocessing.stage + 1
-        start, tokenizer, report = loaded.model, loaded.wordpiece, loaded.report
+        start = loaded.model
+        tokenizer = loaded.wordpiece
+        report = loaded.report
     elif cfg.clip_weights:
         start, tokenizer, report = from_clip_and_bert(cfg, spec, vocab=cfg.vocab, seed=cfg.seed)
     else:
