@@ -17,6 +17,7 @@ export MLFLOW_SKIP_PIP_REQUIREMENTS_CHECK := true
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 export OMP_WAIT_POLICY := passive
+export GOMP_SPINCOUNT := 2000
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help setup link $(VERBS) test check ui bench clean

@@ -14,6 +14,7 @@ STORE = tempfile.TemporaryDirectory(prefix="vlx-tests-")
 os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{STORE.name}/mlflow.db"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 os.environ.setdefault("MPLBACKEND", "Agg")
 for inherited in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_REGISTRY_URI"):
     os.environ.pop(inherited, None)

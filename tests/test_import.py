@@ -10,18 +10,28 @@ import pytest
 from vlx.import_hook import after_import
 
 HEAVY = {"asyncio", "mlflow", "torch", "transformers"}
-REPORT = f"import os, sys, vlx; print(os.environ['OMP_WAIT_POLICY'], *{HEAVY}.intersection(sys.modules))"
+POLICY = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+REPORT = f"""import os, sys, vlx
+print(*map(os.environ.get, {POLICY}), *{HEAVY}.intersection(sys.modules))
+"""
 
 
-@pytest.mark.parametrize(("given", "expected"), [({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active")])
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, ["passive", "2000"]),
+        ({"GOMP_SPINCOUNT": "5"}, ["passive", "5"]),
+        ({"OMP_WAIT_POLICY": "active"}, ["active", "None"]),
+    ],
+)
 def test_threads_sleep_while_they_wait_unless_the_user_says_otherwise(
-    root: Path, given: dict[str, str], expected: str
+    root: Path, given: dict[str, str], expected: list[str]
 ) -> None:
     """And nothing heavy is imported."""
-    inherited = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    inherited = {name: value for name, value in os.environ.items() if name not in POLICY}
     environment = inherited | {"PYTHONPATH": str(root)} | given
     done = subprocess.run([sys.executable, "-c", REPORT], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == [expected]
+    assert done.stdout.split() == expected
 
 
 def test_an_action_runs_once_after_the_import_of_its_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
