@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from vlx.errors import CheckpointError
 
@@ -13,6 +13,11 @@ from vlx.errors import CheckpointError
 def modern_name(name: str) -> str:
     """Very old files call LayerNorm's weight and bias gamma and beta."""
     return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+
+
+def copied_weights(model: nn.Module) -> dict[str, Tensor]:
+    """Copies of the model's weights, by its own names."""
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

@@ -1,6 +1,6 @@
 """Region features as image input."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Protocol
@@ -11,9 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from vlx.batch import Batch
+from vlx.corpora.writer import Detect
 from vlx.inputs.sampler import epoch_batches, sorted_batches
-
-Detect = Callable[[Image.Image], tuple[np.ndarray, np.ndarray]]  # image -> features [R,D], boxes [R,4] in 0..1
 
 
 class RegionSource(Protocol):

@@ -49,6 +49,19 @@ class Embeddings(nn.Module):
         return self.dropout(self.LayerNorm(embedded))
 
 
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """[B,L,H] -> [B,heads,L,H/heads]."""
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, *, heads: int, dropout: float) -> Tensor:
+    """Multi-head attention over projections: query [B,L,H], key and value [B,C,H], mask [B,1,1 or L,C] -> [B,L,H]."""
+    mixed = F.scaled_dot_product_attention(
+        split_heads(query, heads), split_heads(key, heads), split_heads(value, heads), attn_mask=mask, dropout_p=dropout
+    )
+    return mixed.transpose(1, 2).flatten(2)
+
+
 class SelfAttention(nn.Module):
     """Multi-head attention over hidden [B,L,H] itself, or over context [B,C,E] -> [B,L,H].
 
@@ -62,18 +75,14 @@ class SelfAttention(nn.Module):
         self.key = nn.Linear(context or hidden, hidden)
         self.value = nn.Linear(context or hidden, hidden)
 
-    def split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [B,L,H] -> [B,heads,L,H/heads]
-
     def forward(self, hidden: Tensor, key_mask: Tensor, context: Tensor | None = None) -> Tensor:
         source = hidden if context is None else context
-        query = self.split(self.query(hidden))
-        key = self.split(self.key(source))
-        value = self.split(self.value(source))
+        query = self.query(hidden)
+        key = self.key(source)
+        value = self.value(source)
         dropout = self.dropout if self.training else 0.0
         mask = key_mask[:, None] if key_mask.dim() == 3 else key_mask[:, None, None]  # -> [B,1,1 or L,C]
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
-        return mixed.transpose(1, 2).flatten(2)
+        return attend(query, key, value, mask, heads=self.heads, dropout=dropout)
 
 
 class DenseNorm(nn.Module):
@@ -112,7 +121,8 @@ class Layer(GradientCheckpointingLayer):
     def probabilities(self, hidden: Tensor, key_mask: Tensor) -> Tensor:
         """Attention probabilities, which the fused kernel does not return: [B,heads,L,L], after softmax."""
         attention = cast(SelfAttention, self.attention["self"])
-        query, key = attention.split(attention.query(hidden)), attention.split(attention.key(hidden))
+        query = split_heads(attention.query(hidden), attention.heads)
+        key = split_heads(attention.key(hidden), attention.heads)
         scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
         return scores.masked_fill(~key_mask[:, None, None, :], torch.finfo(scores.dtype).min).softmax(-1)
 

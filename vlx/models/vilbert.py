@@ -17,7 +17,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from vlx.errors import ConfigError
 from vlx.models.heads import Head, PretrainingSizes, mlm_states
-from vlx.models.layers import DenseNorm, Embeddings, Output, batch_shape, encoder_layers, repeat
+from vlx.models.layers import DenseNorm, Embeddings, Output, attend, batch_shape, encoder_layers, repeat
 from vlx.models.spec import ModelSpec
 from vlx.models.vilbert_config import VilbertConfig, check
 from vlx.models.vilbert_heads import PRETRAINING, States, pretraining_heads, score, task_head
@@ -34,17 +34,8 @@ class MixedAttention(nn.Module):
         self.heads, self.dropout = heads, dropout
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor) -> Tensor:
-        mixed = F.scaled_dot_product_attention(
-            self.split(query),
-            self.split(key),
-            self.split(value),
-            attn_mask=key_mask[:, None, None, :],
-            dropout_p=self.dropout if self.training else 0.0,
-        )
-        return mixed.transpose(1, 2).flatten(2)
-
-    def split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [M,L,H] -> [M,heads,L,H/heads]
+        dropout = self.dropout if self.training else 0.0
+        return attend(query, key, value, key_mask[:, None, None], heads=self.heads, dropout=dropout)
 
 
 class RegionAttention(nn.Module):

@@ -14,6 +14,7 @@ from vlx.config import (
     PretrainConfig,
 )
 from vlx.corpora import Corpus
+from vlx.corpora.writer import Detect
 from vlx.inputs.dataset import TaskDataset, TaskDatasets, open_task_dataset
 from vlx.inputs.image_input import ImageInput
 from vlx.inputs.image_processor import ImageProcessor
@@ -21,7 +22,7 @@ from vlx.inputs.masking import MaskingConfig
 from vlx.inputs.pixels import DecodedImages, PixelInput
 from vlx.inputs.pretraining import PretrainingDataset, open_pretraining_dataset
 from vlx.inputs.region_masking import MASKINGS, MaskedRegionInput, RegionMasking
-from vlx.inputs.regions import Detect, RegionInput, RegionSource
+from vlx.inputs.regions import RegionInput, RegionSource
 from vlx.models.spec import ModelSpec, load_spec
 from vlx.preprocessing import Preprocessing
 from vlx.recipes.requirements import training_task

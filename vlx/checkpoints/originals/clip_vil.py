@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vlx.checkpoints.answers import answer_rows
 from vlx.checkpoints.report import LoadReport, load_weights
-from vlx.checkpoints.weights import modern_name, read_weights
+from vlx.checkpoints.weights import copied_weights, modern_name, read_weights
 from vlx.errors import CheckpointError
 from vlx.models.clip_resnet import HEAD_WIDTH
 from vlx.models.clip_vil import HEADS, TIED, ClipVil, ClipVilConfig
@@ -140,7 +140,7 @@ def input_shape(model: ClipVil) -> tuple[int, int]:
 
 def export_original(model: ClipVil) -> dict[str, Tensor]:
     """The weights under the original's names; with `qa` as the only head, those of a fine-tuned file."""
-    weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    weights = copied_weights(model)
     if list(model.config.heads) != ["qa"]:
         return weights
     return {fine_tuned_name(name): tensor for name, tensor in weights.items()}

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vlx.checkpoints.answers import answer_rows
 from vlx.checkpoints.report import LoadReport, load_weights
-from vlx.checkpoints.weights import modern_name, read_weights
+from vlx.checkpoints.weights import copied_weights, modern_name, read_weights
 from vlx.errors import CheckpointError
 from vlx.models.lxmert import HEADS, REGION_HEADS, Lxmert, LxmertConfig, LxmertForPreTraining
 from vlx.objectives.mrm import LXMERT_MASK_RATE
@@ -150,17 +150,16 @@ def input_shape(model: Lxmert) -> tuple[int, int]:
 
 def export_original(model: Lxmert | LxmertForPreTraining) -> dict[str, Tensor]:
     """Copies of the weights under the original's names."""
-    weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-    return with_roots(weights, {"bert": "lxrt_encoder.model.bert"} if isinstance(model, Lxmert) else {})
+    return with_roots(copied_weights(model), {"bert": "lxrt_encoder.model.bert"} if isinstance(model, Lxmert) else {})
 
 
 def export_transformers(model: Lxmert | LxmertForPreTraining) -> tuple[transformers.LxmertConfig, dict[str, Tensor]]:
     """For transformers' LxmertForPreTraining or LxmertForQuestionAnswering; for its LxmertModel where transformers has
     no such head."""
-    weights = with_roots(model.state_dict(), {"bert": "lxmert", "logit_fc": "answer_head.logit_fc"})
+    weights = with_roots(copied_weights(model), {"bert": "lxmert", "logit_fc": "answer_head.logit_fc"})
     if isinstance(model, Lxmert) and (model.config.num_images > 1 or model.config.grounding):
         weights = {name: tensor for name, tensor in weights.items() if not name.startswith("answer_head.")}
-    return transformers_config(model), {name: tensor.detach().clone() for name, tensor in weights.items()}
+    return transformers_config(model), weights
 
 
 def transformers_config(model: Lxmert | LxmertForPreTraining) -> transformers.LxmertConfig:

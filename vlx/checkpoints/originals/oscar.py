@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from vlx.checkpoints.report import LoadReport, load_weights
-from vlx.checkpoints.weights import modern_name, read_weights
+from vlx.checkpoints.weights import copied_weights, modern_name, read_weights
 from vlx.errors import CheckpointError
 from vlx.models.oscar import Oscar, OscarConfig
 from vlx.preprocessing import Preprocessing
@@ -36,7 +36,7 @@ def read_config(path: Path) -> OscarConfig:
 
 def export_original(model: Oscar) -> dict[str, Tensor]:
     """The weights under the original's names, which are the model's."""
-    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    return copied_weights(model)
 
 
 def load_oscar(folder: Path, *, new_head: bool) -> tuple[Oscar, LoadReport]:

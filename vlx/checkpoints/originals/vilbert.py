@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from vlx.checkpoints.report import LoadReport, load_weights
-from vlx.checkpoints.weights import modern_name, read_weights
+from vlx.checkpoints.weights import copied_weights, modern_name, read_weights
 from vlx.errors import CheckpointError
 from vlx.models.vilbert import Vilbert
 from vlx.models.vilbert_config import VilbertConfig
@@ -117,4 +117,4 @@ def input_shape(model: Vilbert) -> tuple[int, int]:
 
 def export_original(model: Vilbert) -> dict[str, Tensor]:
     """The weights under the original's names, which are the model's; without the original's unused q_dense."""
-    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    return copied_weights(model)

@@ -14,7 +14,7 @@ from transformers.models.clip import CLIPVisionConfig
 from transformers.models.deberta_v2 import DebertaV2Config
 
 from vlx.checkpoints.report import LoadReport, load_weights
-from vlx.checkpoints.weights import read_weights
+from vlx.checkpoints.weights import copied_weights, read_weights
 from vlx.errors import CheckpointError
 from vlx.models.vle import HEADS, TIED, Vle, VleConfig, resize_positions
 
@@ -210,6 +210,6 @@ def input_shape(model: Vle) -> tuple[int, int]:
 
 def export_original(model: Vle) -> dict[str, Tensor]:
     """The weights under the original's names, which are the model's, and the buffers of transformers 4.26."""
-    weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    weights = copied_weights(model)
     sizes = (len(weights[POSITIONS]), model.config.text_config.max_position_embeddings)
     return weights | {name: torch.arange(size)[None] for name, size in zip(BUFFERS, sizes, strict=True)}
